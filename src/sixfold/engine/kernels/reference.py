@@ -1,0 +1,220 @@
+"""The reference executor: runs a Program in NumPy, one small function per op. The oracle.
+
+Slow and obvious by design: no packing, fusion, threads or in-place tricks. Every native kernel is
+compared with it (tests/engine/kernels/test_ops.py), and `executor="reference"` runs an engine on
+it where no native module exists. Attention lives in `reference_attention.py`.
+
+What a linear layer means depends on its weight's format:
+f32    plain float32.
+bf16   activations are rounded to bf16, products summed in float32.
+w8 w4  activations are quantised to int8 per row in blocks of 32, which is the same in real
+       arithmetic as multiplying the de-quantised activations (see `quantise_rows`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.config import GROUP_SIZE
+from sixfold.engine.kernels import reference_attention as ra
+from sixfold.engine.kernels.program import (
+    Activation,
+    Add,
+    Attention,
+    Embed,
+    Glu,
+    Linear,
+    Logits,
+    Op,
+    Program,
+    RmsNorm,
+    Value,
+)
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Format = Literal["f32", "bf16", "w8", "w4"]
+
+GLU_RUN = 16
+"""Rows of gate, then rows of up, that alternate in a Glu weight."""
+
+SILENT = 1e-30
+"""Blocks of activations whose peak is no larger are quantised to zeros (127 / peak overflows)."""
+
+
+class Weight(Protocol):
+    """A [N, K] matrix, or a vector as [N, 1] or [N], in the form the kernels hold it in."""
+
+    @property
+    def format(self) -> str:
+        """f32, bf16, w8 or w4."""
+        ...
+
+    def dense(self) -> Float32:
+        """float32, exactly what the packed codes stand for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeight:
+    """A weight that is kept as it is: for norms, biases and tests."""
+
+    array: Float32
+    format: Format = "f32"
+
+    def dense(self) -> Float32:
+        """The array itself."""
+        return self.array
+
+
+def embed(token_ids: Int32, table: Float32, scale: float) -> Float32:
+    """table [V, E], token_ids [T] -> [T, E]."""
+    return table[token_ids] * np.float32(scale)
+
+
+def quantise_rows(x: Float32) -> Float32:
+    """Round x [T, K] to int8 steps per row and block of 32 along K, and back: [T, K].
+
+    scale = max|x| / 127; code = rint(x * (127 / max|x|)), ties to even; value = code * scale.
+    K is padded with zeros to whole blocks, which changes no block's peak.
+    """
+    rows, k = x.shape
+    padded = np.zeros((rows, -(-k // GROUP_SIZE) * GROUP_SIZE), np.float32)
+    padded[:, :k] = x
+    blocks = padded.reshape(rows, -1, GROUP_SIZE)
+    peak = np.abs(blocks).max(axis=-1, keepdims=True)
+    heard = peak > np.float32(SILENT)
+    safe = np.where(heard, peak, np.float32(1))
+    codes = np.where(heard, np.rint(blocks * (np.float32(127) / safe)), np.float32(0))
+    return (codes * (safe / np.float32(127))).astype(np.float32).reshape(rows, -1)[:, :k]
+
+
+def linear(x: Float32, weight: Float32, form: str, bias: Float32 | None = None) -> Float32:
+    """x [T, K], weight [N, K] (de-quantised) of format `form`, bias [N] -> [T, N]."""
+    if form == "bf16":
+        x = ra.round_bf16(x)
+    elif form in ("w8", "w4"):
+        x = quantise_rows(x)
+    else:
+        assert form == "f32", f"unknown weight format {form}"
+    out: Float32 = np.matmul(x, weight.T)
+    return out if bias is None else out + bias
+
+
+def activate(x: Float32, activation: Activation) -> Float32:
+    """silu: x / (1 + e^-x). gelu_tanh: the tanh form of GELU (Hendrycks and Gimpel, 2016)."""
+    wide = x.astype(np.float64)
+    if activation == "silu":
+        # exp of a huge number is inf and x / inf is 0, as it should be.
+        with np.errstate(over="ignore"):
+            return (wide / (1 + np.exp(-wide))).astype(np.float32)
+    inner = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
+    return (0.5 * wide * (1 + np.tanh(inner))).astype(np.float32)
+
+
+def glu(x: Float32, weight: Float32, form: str, activation: Activation) -> Float32:
+    """x [T, K], weight [2F, K] in alternating runs of 16 gate and 16 up rows -> [T, F]."""
+    both = linear(x, weight, form).reshape(len(x), -1, 2, GLU_RUN)
+    gate, up = both[:, :, 0].reshape(len(x), -1), both[:, :, 1].reshape(len(x), -1)
+    out: Float32 = activate(gate, activation) * up
+    return out
+
+
+def interleave_glu(gate: Float32, up: Float32) -> Float32:
+    """Join gate and up, [F, K] each, into the [2F, K] that `glu` takes. F is a multiple of 16."""
+    assert gate.shape == up.shape and len(gate) % GLU_RUN == 0
+    runs = [m.reshape(-1, 1, GLU_RUN, m.shape[1]) for m in (gate, up)]
+    out: Float32 = np.concatenate(runs, axis=1).reshape(2 * len(gate), gate.shape[1])
+    return out
+
+
+class ReferenceModel:
+    """A program with its weights and KV cache: the interface of `ops.NativeModel`.
+
+    `num_kv_blocks` has one count per KV group, the null block 0 included. With `kv_dtype` f32 the
+    cache holds float32 and q, k, v are not rounded.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, Weight],
+        num_kv_blocks: Sequence[int],
+        kv_dtype: Literal["f32", "bf16"] = "bf16",
+    ) -> None:
+        assert len(num_kv_blocks) == len(program.kv_groups)
+        self._program = program
+        self._weights = weights
+        self._dense: dict[str, Float32] = {}
+        self._bf16 = kv_dtype == "bf16"
+        self._values: dict[int, Float32] = {}
+        self._caches = {
+            (op.kv_group, op.cache_layer): ra.LayerCache.empty(
+                num_kv_blocks[op.kv_group], op.num_kv_heads, op.head_dim
+            )
+            for op in program.ops
+            if isinstance(op, Attention)
+        }
+
+    def forward(self, step: ra.Step) -> None:
+        """Run all ops but Logits over the step's T tokens. Keeps every value, writes the cache."""
+        self._values = {}
+        for op in self._program.ops:
+            if not isinstance(op, Logits):
+                self._values[op.out.id] = self._run(op, step)
+
+    def logits(self, rows: Int32) -> Float32:
+        """[S, V] logits of the given rows of the last forward's T tokens."""
+        op = self._program.ops[-1]
+        assert isinstance(op, Logits), "the program does not end with logits"
+        hidden = ra.rms_norm(self._of(op.x)[rows], self._vector(op.norm), op.eps)
+        return linear(hidden, self._matrix(op.weight), self._format(op.weight))
+
+    def value(self, value_id: int) -> Float32:
+        """[T, width]: any value of the program, as the last forward computed it."""
+        return self._values[value_id]
+
+    def _run(self, op: Op, step: ra.Step) -> Float32:
+        match op:
+            case Embed():
+                return embed(step.token_ids, self._matrix(op.table), op.scale)
+            case RmsNorm():
+                return ra.rms_norm(self._of(op.x), self._vector(op.weight), op.eps)
+            case Linear():
+                bias = None if op.bias is None else self._vector(op.bias)
+                return linear(
+                    self._of(op.x), self._matrix(op.weight), self._format(op.weight), bias
+                )
+            case Glu():
+                form = self._format(op.weight)
+                return glu(self._of(op.x), self._matrix(op.weight), form, op.activation)
+            case Add():
+                return self._of(op.x) + self._of(op.y)
+            case Attention():
+                return self._attention(op, step)
+            case Logits():
+                raise AssertionError("logits are computed on demand")
+
+    def _attention(self, op: Attention, step: ra.Step) -> Float32:
+        norms = None
+        if op.q_norm is not None and op.k_norm is not None:
+            norms = (self._vector(op.q_norm), self._vector(op.k_norm))
+        cache = self._caches[op.kv_group, op.cache_layer]
+        return ra.attention(op, self._of(op.qkv), norms, cache, step, self._bf16)
+
+    def _of(self, value: Value) -> Float32:
+        return self._values[value.id]
+
+    def _matrix(self, name: str) -> Float32:
+        if name not in self._dense:
+            self._dense[name] = np.ascontiguousarray(self._weights[name].dense(), np.float32)
+        return self._dense[name]
+
+    def _vector(self, name: str) -> Float32:
+        return self._matrix(name).reshape(-1)
+
+    def _format(self, name: str) -> str:
+        return self._weights[name].format
