@@ -11,6 +11,7 @@ w8 w4  activations are quantised to int8 per row in blocks of 32, which is the s
        arithmetic as multiplying the de-quantised activations (see `quantise_rows`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -110,9 +111,11 @@ def activate(x: Float32, activation: Activation) -> Float32:
     if activation == "silu":
         # exp of a huge number is inf and x / inf is 0, as it should be.
         with np.errstate(over="ignore"):
-            return (wide / (1 + np.exp(-wide))).astype(np.float32)
-    inner = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
-    return (0.5 * wide * (1 + np.tanh(inner))).astype(np.float32)
+            out: Float32 = (wide / (1 + np.exp(-wide))).astype(np.float32)
+            return out
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    out = (0.5 * wide * (1 + np.tanh(inner))).astype(np.float32)
+    return out
 
 
 def glu(x: Float32, weight: Float32, form: str, activation: Activation) -> Float32:
