@@ -79,18 +79,15 @@ def logprobs_row(logits: Float32, token: int, num_logprobs: int) -> SampleResult
     total = best + math.log(np.exp(x - best).sum()) if best > -math.inf else 0.0
     order = np.argsort(-x, kind="stable")
     rank = int(np.flatnonzero(order == token)[0]) + 1
-    top = order[:num_logprobs]
+    top = [int(i) for i in order[:num_logprobs]]
+    with np.errstate(over="ignore"):
+        logprobs = (x - total).astype(np.float32)
     return SampleResult(
-        token,
-        True,
-        float(x[token]) - total,
-        rank,
-        tuple(int(i) for i in top),
-        tuple(float(x[i]) - total for i in top),
+        token, True, float(logprobs[token]), rank, tuple(top), tuple(map(float, logprobs[top]))
     )
 
 
-def clean(x: Float32) -> Float32:
+def clean(x: Float32 | np.float32) -> Float32:
     """NaN counts as -inf, +inf as the largest float."""
     out: Float32 = np.where(np.isnan(x), np.float32(-np.inf), np.minimum(x, _LARGEST))
     return out
@@ -132,7 +129,8 @@ def decay(d: Float32) -> Float32:
     p = f * np.float32(0.00138888889) + np.float32(0.00833333333)
     for coefficient in (0.0416666667, 0.166666667, 0.5, 1.0, 1.0):
         p = p * f + np.float32(coefficient)
-    return np.ldexp(p, n.astype(np.int32)).astype(np.float32)
+    out: Float32 = np.ldexp(p, n.astype(np.int32)).astype(np.float32)
+    return out
 
 
 def draw(x: Float32, params: SampleParams) -> int:
@@ -152,9 +150,9 @@ def draw(x: Float32, params: SampleParams) -> int:
     top_p = np.float32(params.top_p)
     if top_p < 1:
         edge = max(int(float(total) * float(top_p)), 1)
-        total = int(mass[np.searchsorted(mass, edge)])
+        total = int(mass[np.searchsorted(mass, np.uint64(edge))])
     target = (uniform_bits(params.seed, params.position) * total) >> 64
-    return int(kept[np.searchsorted(mass, target + 1)])
+    return int(kept[np.searchsorted(mass, np.uint64(target + 1))])
 
 
 def uniform_bits(seed: int, position: int) -> int:
