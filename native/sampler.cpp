@@ -71,8 +71,8 @@ int32_t argmax(const float* x, const Peak& peak) {
 
 constexpr float kReach = 27.7f;         // natural-log distance behind which a weight would be 0
 constexpr float kOne = 1099511627776.f; // 2^40: the best token's weight
-constexpr int kBuckets = 2048;
-constexpr uint16_t kNoBucket = 0xffff;
+constexpr int kBuckets = 1024;
+constexpr uint16_t kNoBucket = 0xffff; // -1
 
 inline uint64_t weight_of(float decayed) { return (uint64_t)(int64_t)(decayed * kOne); }
 
@@ -82,8 +82,9 @@ struct Buckets {
   float* distance;  // [n]
   uint16_t* bucket; // [n], kNoBucket for tokens that are out
   uint64_t* keys;   // [n]: distance bits << 32 | id, sorted, of one bucket
-  uint64_t mass[kBuckets];
-  uint32_t count[kBuckets];
+  struct {
+    uint64_t mass, count;
+  } at[kBuckets];
 };
 
 struct Scale {
@@ -98,26 +99,21 @@ struct Prefix {
 };
 
 // Puts up to kLanes tokens from `first` into their buckets; v are their cleaned logits.
-// Returns their mass.
-inline uint64_t fill_lanes(Buckets* b, int64_t first, int lanes, vf v, const Scale& s) {
+inline void fill_lanes(Buckets* b, int64_t first, int lanes, vf v, const Scale& s) {
   const vf d = (splat(s.best) - v) / splat(s.temperature);
   const vi in = d <= splat(s.reach);
   const vf near = in ? d : splat(0.0f);
   const vf decayed = decay(near);
-  uint64_t total = 0;
+  // A product may round up past the last bucket where the span is tiny.
+  const vf place = near * s.buckets_per_nat, last = splat(kBuckets - 1);
+  const vi which = __builtin_convertvector(place < last ? place : last, vi) | ~in;
   for (int lane = 0; lane < lanes; lane++) {
     b->distance[first + lane] = d[lane];
-    b->bucket[first + lane] = kNoBucket;
-    if (!in[lane]) continue;
-    // A product may round up past the last bucket where the span is tiny.
-    const int at = (int)std::min(near[lane] * s.buckets_per_nat, (float)(kBuckets - 1));
-    const uint64_t w = weight_of(decayed[lane]);
-    b->bucket[first + lane] = (uint16_t)at;
-    b->mass[at] += w;
-    b->count[at]++;
-    total += w;
+    b->bucket[first + lane] = (uint16_t)which[lane];
+    if (which[lane] < 0) continue;
+    b->at[which[lane]].mass += weight_of(decayed[lane]);
+    b->at[which[lane]].count++;
   }
-  return total;
 }
 
 // Fills the buckets with all tokens at a distance of at most `reach`. Returns their mass.
@@ -125,12 +121,12 @@ uint64_t fill(Buckets* b, const float* x, const Peak& peak, float temperature, f
   const float span = std::min(reach, (peak.best - peak.least) / temperature);
   const float scale = span > 0.0f ? std::min((float)(kBuckets - 1) / span, FLT_MAX) : 0.0f;
   const Scale s = {peak.best, temperature, reach, scale};
-  memset(b->mass, 0, sizeof b->mass);
-  memset(b->count, 0, sizeof b->count);
-  uint64_t total = 0;
+  memset(b->at, 0, sizeof b->at);
   int64_t i = 0;
-  for (; i + kLanes <= b->n; i += kLanes) total += fill_lanes(b, i, kLanes, clean(load(x + i)), s);
-  for (; i < b->n; i++) total += fill_lanes(b, i, 1, splat(clean(x[i])), s);
+  for (; i + kLanes <= b->n; i += kLanes) fill_lanes(b, i, kLanes, clean(load(x + i)), s);
+  for (; i < b->n; i++) fill_lanes(b, i, 1, splat(clean(x[i])), s);
+  uint64_t total = 0;
+  for (const auto& bucket : b->at) total += bucket.mass;
   return total;
 }
 
@@ -153,9 +149,9 @@ void open_bucket(const Buckets* b, int which) {
 Prefix prefix_reaching(const Buckets* b, uint64_t mass, uint64_t count) {
   uint64_t total = 0, number = 0;
   int which = 0;
-  for (; total + b->mass[which] < mass && number + b->count[which] < count; which++) {
-    total += b->mass[which];
-    number += b->count[which];
+  for (; total + b->at[which].mass < mass && number + b->at[which].count < count; which++) {
+    total += b->at[which].mass;
+    number += b->at[which].count;
   }
   open_bucket(b, which);
   for (const uint64_t* key = b->keys;; key++) {

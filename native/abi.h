@@ -1,0 +1,151 @@
+// Plain records shared by the executor and every ISA tier's kernels. No behaviour here.
+//
+// Legend: T tokens, R requests, H query heads, KH KV heads, D head size, K and N of a linear layer.
+// Row panel: MR rows of activations; column panel: 32 columns of a weight.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace sixfold {
+
+constexpr int kMR = 6;            // activation rows per register tile
+constexpr int kPanel = 32;        // weight columns per panel
+constexpr int kGroup = 32;        // K values per quantisation scale
+constexpr int kTile = 32;         // keys per softmax tile = tokens per KV block
+constexpr int kPartialTiles = 16; // tiles per attention partial (512 keys, at absolute multiples)
+constexpr int kMaxRows = 8;       // query rows per attention unit
+constexpr int kMaxHeadDim = 256;
+constexpr int64_t kMaxK = 65536; // longest activation row (a stack buffer in the packing op)
+
+enum Format : int32_t { kF32 = 0, kBF16 = 1, kW8 = 2, kW4 = 3 };
+enum OutMode : int32_t { kStore = 0, kAdd = 1, kGluSilu = 2, kGluGelu = 3 };
+
+// A packed weight [N, K]. `data` is one forward-only byte stream per panel (see kernels/packing.py).
+struct Linear {
+  int32_t format;
+  int32_t asym; // W4 only: each group carries minima behind its scales
+  int64_t n, k;
+  int64_t k_padded;    // K rounded up to kGroup
+  int64_t panels;      // ceil(N / 32)
+  int64_t panel_bytes;
+  const uint8_t* data;
+  const float* bias; // [panels * 32], or null
+};
+
+// Activations packed for the row panels of a GEMM: [row panel][K unit][MR] 32-bit units
+// (one float, two bf16, or four int8 codes), and for int8 one scale and one code sum per group.
+struct PackedRows {
+  uint32_t* units;
+  float* scales;  // [row panel][K / 32][MR]
+  int32_t* sums;  // [row panel][K / 32][MR]
+};
+
+struct PackArgs {
+  const float* x;      // [rows, ld]
+  int64_t ld;
+  const int32_t* rows; // which rows, or null for all in order
+  int64_t num_rows;
+  int64_t k, k_padded;
+  int32_t format;
+  const float* norm; // RMS norm weight [k], or null
+  float eps;
+  PackedRows out;
+};
+
+struct GemmArgs {
+  const Linear* w;
+  PackedRows a;
+  int64_t m;
+  float* c;
+  int64_t ldc;
+  int32_t mode;
+};
+
+// One KV group's arena: [block][layer][kv head][K slab, V slab].
+struct KVGroup {
+  uint8_t* arena;
+  int64_t block_bytes, layer_bytes, page_bytes; // page: one head's K and V of one block
+  int64_t num_blocks;
+  const int32_t* block_table; // [slots, table_width]
+  int64_t table_width;
+  int32_t f32; // float32 pages (checks) instead of bf16
+};
+
+struct RopeKVArgs {
+  float* qkv; // [T, ld], rotated in place
+  int64_t ld;
+  int32_t num_heads, num_kv_heads, head_dim;
+  const float* q_norm; // [D] or null
+  const float* k_norm;
+  float eps;
+  const float* cos_sin; // [positions][D/2 cos, D/2 sin]
+  const int32_t* positions;
+  const int32_t* row_slot; // [T] row of the block table
+  const KVGroup* kv;
+  int32_t cache_layer;
+};
+
+// Query rows [row, row + rows) of one request and KV head (row = token * group + head in group)
+// against the partials [part, part_end). `split` >= 0: one piece of a unit whose `split_count`
+// partials, from `first_part` on, are kept in states `split`... and merged by the last to arrive.
+struct AttnUnit {
+  int32_t request, kv_head, row, rows, part, part_end;
+  int32_t split, split_count, merge, first_part;
+};
+
+struct AttnArgs {
+  const float* qkv;
+  int64_t ld;
+  float* out;
+  int64_t ld_out;
+  int32_t num_heads, num_kv_heads, head_dim;
+  float scale;
+  int32_t window; // 0: none
+  int32_t cache_layer;
+  const KVGroup* kv;
+  const int32_t* query_start; // [R + 1]
+  const int32_t* positions;   // [T]
+  const int32_t* slots;       // [R]
+};
+
+// State of kMaxRows online softmaxes: O is not normalised. 2^m scale, m in log2 units.
+struct AttnState {
+  float o[kMaxRows][kMaxHeadDim];
+  float m[kMaxRows];
+  float l[kMaxRows];
+};
+
+struct NormAddArgs {
+  float* x;
+  int64_t ldx;
+  const float* y;
+  int64_t ldy;
+  const float* norm; // null: plain add
+  float eps;
+  int64_t width;
+  bool add; // false: x = norm(y)
+};
+
+// One tier's kernels: the same contract, other instructions.
+struct Kernels {
+  const char* name;
+  void (*pack)(const PackArgs&, int64_t panel_begin, int64_t panel_end);
+  void (*gemm)(const GemmArgs&, int64_t panel_begin, int64_t panel_end);
+  void (*rope_kv)(const RopeKVArgs&, int64_t row_begin, int64_t row_end);
+  // Runs one partial after the other and merges each into `total`, in order.
+  void (*attention)(const AttnArgs&, const AttnUnit&, AttnState* total, AttnState* partial,
+                    AttnState* store);
+  void (*attention_merge)(const AttnArgs&, const AttnUnit&, AttnState* total,
+                          const AttnState* partial);
+  void (*attention_finish)(const AttnArgs&, const AttnUnit&, const AttnState* total);
+  void (*norm_add)(const NormAddArgs&, int64_t row_begin, int64_t row_end);
+  // Peak arithmetic: 0 f32, 1 bf16, 2 int8. Returns the operations of one iteration, 0 if absent.
+  double (*peak)(int kind, int64_t iterations);
+};
+
+extern const Kernels kernels_generic;
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512_vnni;
+extern const Kernels kernels_avx512_bf16;
+
+} // namespace sixfold

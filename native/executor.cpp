@@ -1,0 +1,373 @@
+#include "executor.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace sixfold {
+namespace {
+
+constexpr int64_t kHeadRows = 64; // rows of logits per pass: bounds [rows, V] floats
+
+void* allocate(size_t bytes) {
+  constexpr size_t kHuge = 2u << 20;
+  bytes = (bytes + kHuge - 1) / kHuge * kHuge;
+  void* p = std::aligned_alloc(kHuge, bytes);
+  if (!p) throw std::bad_alloc();
+#if defined(__linux__)
+  madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+  std::memset(p, 0, bytes);
+  return p;
+}
+
+int64_t round_up(int64_t x, int64_t m) { return (x + m - 1) / m * m; }
+int64_t row_panels(int64_t rows) { return (rows + kMR - 1) / kMR; }
+
+// Row `token` of a packed embedding: a strided gather, so that a tied table is stored once.
+void embed_row(const Linear& w, int64_t token, float scale, float* out) {
+  const uint8_t* panel = w.data + token / kPanel * w.panel_bytes;
+  const int64_t column = token % kPanel;
+  auto half = [](const uint8_t* p) {
+    uint16_t h;
+    std::memcpy(&h, p, 2);
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023, u;
+    float x = (float)m * 5.9604645e-8f;
+    if (e) u = (e + 112) << 23 | m << 13, std::memcpy(&x, &u, 4);
+    return sign ? -x : x;
+  };
+  for (int64_t k = 0; k < w.k; k++) {
+    if (w.format == kF32) {
+      std::memcpy(out + k, panel + (k * kPanel + column) * 4, 4);
+    } else if (w.format == kBF16) {
+      uint16_t h;
+      std::memcpy(&h, panel + ((k / 2 * kPanel + column) * 2 + k % 2) * 2, 2);
+      uint32_t u = (uint32_t)h << 16;
+      std::memcpy(out + k, &u, 4);
+    } else {
+      const bool w4 = w.format == kW4;
+      const int64_t codes = w4 ? 512 : 1024, group_bytes = codes + (w.asym ? 128 : 64), i = k % kGroup;
+      const uint8_t* g = panel + k / kGroup * group_bytes;
+      const uint8_t* scales = g + codes + column * 2;
+      int byte = w4 ? g[i / 8 * 128 + column * 4 + i % 4] : g[i / 4 * 128 + column * 4 + i % 4];
+      int code = w4 ? (i % 8 < 4 ? byte & 15 : byte >> 4) : byte - 128;
+      out[k] = w.asym ? half(scales) * (float)code + half(scales + 64) : half(scales) * (float)(w4 ? code - 8 : code);
+    }
+    out[k] *= scale;
+  }
+}
+
+} // namespace
+
+Executor::Executor(const Kernels* kernels, int threads, int64_t max_tokens, int64_t max_logit_rows)
+    : kernels_(kernels), pool_(threads), max_tokens_(max_tokens), max_logit_rows_(max_logit_rows) {}
+
+Executor::~Executor() {
+  for (void* p : owned_) std::free(p);
+}
+
+void Executor::set_ops(const Op* ops, int64_t count) { ops_.assign(ops, ops + count); }
+
+void Executor::add_buffer(int64_t width) {
+  // 16 floats more than the width: rows of a power of two would fight for the same cache sets.
+  int64_t ld = round_up(width, kPanel) + 16;
+  float* data = (float*)allocate((size_t)(row_panels(max_tokens_) * kMR * ld) * 4);
+  owned_.push_back(data);
+  buffers_.push_back({width, ld, data});
+}
+
+void Executor::set_kv(int64_t group, const KVGroup& kv) {
+  if ((int64_t)kv_.size() <= group) kv_.resize((size_t)group + 1);
+  kv_[(size_t)group] = kv;
+}
+
+void Executor::prepare() {
+  auto allocate_rows = [&](int64_t rows, int64_t k) {
+    int64_t lanes = row_panels(rows) * kMR;
+    PackedRows p;
+    owned_.push_back(p.units = (uint32_t*)allocate((size_t)(lanes * k) * 4));
+    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
+    owned_.push_back(p.sums = (int32_t*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
+    return p;
+  };
+  int64_t k = kGroup, units = kGroup;
+  for (const Linear& w : weights_) {
+    k = std::max(k, w.k_padded);
+    units = std::max(units, w.format == kF32 ? w.k_padded : w.format == kBF16 ? w.k_padded / 2 : w.k_padded / 4);
+  }
+  packed_ = allocate_rows(max_tokens_, std::max(units, k / 4));
+  packed_head_ = allocate_rows(kHeadRows, k);
+  totals_.resize((size_t)pool_.threads());
+  partials_.resize((size_t)pool_.threads());
+  plans_.resize(kv_.size());
+  row_slot_.resize((size_t)max_tokens_);
+  int64_t vocab = weights_.empty() ? 0 : weights_[(size_t)head_.weight].panels * kPanel;
+  owned_.push_back(logits_ = (float*)allocate((size_t)(kHeadRows * (vocab + 16)) * 4 + 64));
+  scratch_bytes_ = round_up(sixfold_sample_scratch_bytes(vocab), 64);
+  scratch_.resize((size_t)(pool_.threads() * scratch_bytes_ + 64));
+}
+
+void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least) {
+  c.self = this;
+  c.items = items;
+  // About eight chunks per thread: small enough that a late thread costs little.
+  c.per_chunk = pool_.threads() == 1 ? items : std::max(least, items / (pool_.threads() * 8));
+  phases_.push_back({run, &c, (items + c.per_chunk - 1) / c.per_chunk});
+}
+
+static void range(int64_t chunk, int64_t per_chunk, int64_t items, int64_t* begin, int64_t* end) {
+  *begin = chunk * per_chunk;
+  *end = std::min(items, *begin + per_chunk);
+}
+
+void Executor::run_embed(const void* args, int64_t chunk, int) {
+  const Chunked& c = *(const Chunked*)args;
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  Buffer& out = c.self->buffers_[(size_t)c.op->out];
+  for (int64_t r = begin; r < end; r++)
+    embed_row(c.self->weights_[(size_t)c.op->weight], c.self->step_.token_ids[r], (float)c.op->scale, out.data + r * out.ld);
+}
+
+void Executor::run_pack(const void* args, int64_t chunk, int) {
+  const Chunked& c = *(const Chunked*)args;
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  c.self->kernels_->pack(c.pack, begin, end);
+}
+
+void Executor::run_gemm(const void* args, int64_t chunk, int) {
+  const Chunked& c = *(const Chunked*)args;
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  c.self->kernels_->gemm(c.gemm, begin, end);
+}
+
+void Executor::run_rope(const void* args, int64_t chunk, int) {
+  const Chunked& c = *(const Chunked*)args;
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  c.self->kernels_->rope_kv(c.rope, begin, end);
+}
+
+void Executor::run_norm(const void* args, int64_t chunk, int) {
+  const Chunked& c = *(const Chunked*)args;
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  c.self->kernels_->norm_add(c.norm, begin, end);
+}
+
+void Executor::run_attention(const void* args, int64_t chunk, int thread) {
+  const Chunked& c = *(const Chunked*)args;
+  Executor& e = *c.self;
+  Plan& plan = e.plans_[(size_t)c.op->kv_group];
+  int64_t begin, end;
+  range(chunk, c.per_chunk, c.items, &begin, &end);
+  AttnState *total = &e.totals_[(size_t)thread], *partial = &e.partials_[(size_t)thread];
+  for (int64_t i = begin; i < end; i++) {
+    const AttnUnit& u = plan.units[(size_t)i];
+    if (u.split < 0) {
+      e.kernels_->attention(c.attn, u, total, partial, nullptr);
+      e.kernels_->attention_finish(c.attn, u, total);
+      continue;
+    }
+    AttnState* states = &e.split_states_[(size_t)u.split]; // of this request and head's first partial
+    e.kernels_->attention(c.attn, u, nullptr, nullptr, states + (u.part - u.first_part));
+    int32_t units = plan.arrivals_per_merge[(size_t)u.merge];
+    int32_t arrived = e.arrivals_[(size_t)u.merge].fetch_add(1, std::memory_order_acq_rel) + 1;
+    if (arrived % units) continue;
+    *total = states[0];
+    for (int32_t p = 1; p < u.split_count; p++) e.kernels_->attention_merge(c.attn, u, total, states + p);
+    e.kernels_->attention_finish(c.attn, u, total);
+  }
+}
+
+// Units are the same for all layers of a KV group. Their cost is rows x tiles; longest first.
+void Executor::make_plan(const Op& op, const Step& s, Plan* plan) {
+  std::vector<AttnUnit> whole;
+  std::vector<int64_t> costs;
+  const int64_t group = op.heads / op.kv_heads;
+  for (int64_t r = 0; r < s.requests; r++) {
+    const int64_t begin = s.query_start[r], rows = (s.query_start[r + 1] - begin) * group;
+    for (int64_t row = 0; row < rows; row += kMaxRows) {
+      const int64_t count = std::min<int64_t>(kMaxRows, rows - row);
+      const int64_t low = s.positions[begin + row / group], high = s.positions[begin + (row + count - 1) / group];
+      const int64_t first = op.window && low >= op.window ? (low - op.window + 1) / kTile : 0;
+      const int64_t cost = (high / kTile - first + 1) * (count + 3);
+      for (int64_t h = 0; h < op.kv_heads; h++) {
+        int32_t part = (int32_t)(first / kPartialTiles), end = (int32_t)(high / kTile / kPartialTiles + 1);
+        whole.push_back({(int32_t)r, (int32_t)h, (int32_t)row, (int32_t)count, part, end, -1, end - part, -1, part});
+        costs.push_back(cost);
+      }
+    }
+  }
+  split_units(plan, whole, costs);
+}
+
+// Long units are cut at partial borders until every thread has several; the merge order is fixed,
+// so how they were cut cannot be seen in the result.
+void Executor::split_units(Plan* plan, const std::vector<AttnUnit>& whole, const std::vector<int64_t>& costs) {
+  int64_t total = 0;
+  for (int64_t c : costs) total += c;
+  const int64_t share = pool_.threads() > 1 ? total / (pool_.threads() * 4) + 1 : total + 1;
+  std::vector<std::pair<int64_t, AttnUnit>> units;
+  plan->arrivals_per_merge.clear();
+  plan->states = plan->merges = 0;
+  for (size_t i = 0; i < whole.size(); i++) {
+    AttnUnit u = whole[i];
+    const int64_t parts = u.part_end - u.part;
+    int64_t pieces = std::min(parts, costs[i] / share + 1);
+    if (pieces <= 1) {
+      units.push_back({costs[i], u});
+      continue;
+    }
+    const int64_t per_piece = (parts + pieces - 1) / pieces;
+    u.split = (int32_t)plan->states;
+    u.merge = (int32_t)plan->merges++;
+    plan->states += parts;
+    int32_t count = 0;
+    for (int64_t p = whole[i].part; p < whole[i].part_end; p += per_piece, count++) {
+      u.part = (int32_t)p;
+      u.part_end = (int32_t)std::min<int64_t>(whole[i].part_end, p + per_piece);
+      units.push_back({costs[i] * (u.part_end - u.part) / parts, u});
+    }
+    plan->arrivals_per_merge.push_back(count);
+  }
+  std::stable_sort(units.begin(), units.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  plan->units.clear();
+  for (auto& u : units) plan->units.push_back(u.second);
+}
+
+void Executor::add_phase(const Op& op, const Step& s) {
+  if (phases_.size() == chunked_.size()) chunked_.push_back(std::make_unique<Chunked>());
+  Chunked& c = *chunked_[phases_.size()];
+  c.op = &op;
+  auto vector_at = [&](int64_t i) { return i < 0 ? nullptr : vectors_[(size_t)i]; };
+  const int64_t t = s.tokens;
+  switch (op.kind) {
+    case kOpEmbed: return schedule(c, run_embed, t, 1);
+    case kOpPack: {
+      Buffer& in = buffers_[(size_t)op.in];
+      c.pack = {in.data, in.ld, nullptr, t, in.width, round_up(in.width, kGroup), (int32_t)op.format, vector_at(op.norm), (float)op.eps, packed_};
+      return schedule(c, run_pack, row_panels(t), 1);
+    }
+    case kOpGemm: {
+      Buffer& out = buffers_[(size_t)op.out];
+      const Linear& w = weights_[(size_t)op.weight];
+      c.gemm = {&w, packed_, t, out.data, out.ld, (int32_t)op.mode};
+      return schedule(c, run_gemm, w.panels, 1);
+    }
+    case kOpRopeKV: {
+      Buffer& x = buffers_[(size_t)op.in];
+      c.rope = {x.data, x.ld, (int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.head_dim, vector_at(op.norm), vector_at(op.norm2),
+                (float)op.eps, vectors_[(size_t)op.rope], s.positions, row_slot_.data(), &kv_[(size_t)op.kv_group], (int32_t)op.cache_layer};
+      return schedule(c, run_rope, t, 2);
+    }
+    case kOpAttention: {
+      Buffer &in = buffers_[(size_t)op.in], &out = buffers_[(size_t)op.out];
+      c.attn = {in.data, in.ld, out.data, out.ld, (int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.head_dim, (float)op.scale,
+                (int32_t)op.window, (int32_t)op.cache_layer, &kv_[(size_t)op.kv_group], s.query_start, s.positions, s.slots};
+      const Plan& plan = plans_[(size_t)op.kv_group];
+      schedule(c, run_attention, (int64_t)plan.units.size(), 1);
+      if (plan.merges) { // a piece per chunk: pieces were cut to be handed out one by one
+        c.per_chunk = 1;
+        phases_.back().chunks = c.items;
+      }
+      return;
+    }
+    default: {
+      Buffer &x = buffers_[(size_t)op.out], &y = buffers_[(size_t)op.in];
+      c.norm = {x.data, x.ld, y.data, y.ld, vector_at(op.norm), (float)op.eps, x.width, op.mode == kAdd};
+      return schedule(c, run_norm, t, 2);
+    }
+  }
+}
+
+void Executor::forward(const Step& step, int64_t begin, int64_t end) {
+  step_ = step;
+  phases_.clear();
+  for (int64_t r = 0; r < step.requests; r++)
+    std::fill(row_slot_.begin() + step.query_start[r], row_slot_.begin() + step.query_start[r + 1], step.slots[r]);
+  int64_t states = 0, merges = 0;
+  std::vector<bool> planned(plans_.size(), false);
+  for (int64_t i = begin; i < end; i++) {
+    const Op& op = ops_[(size_t)i];
+    if (op.kind != kOpAttention || planned[(size_t)op.kv_group]) continue;
+    planned[(size_t)op.kv_group] = true;
+    Plan& plan = plans_[(size_t)op.kv_group];
+    make_plan(op, step, &plan);
+    states = std::max(states, plan.states);
+    merges = std::max(merges, plan.merges);
+  }
+  if ((int64_t)split_states_.size() < states) split_states_.resize((size_t)states);
+  if (arrivals_capacity_ < merges) {
+    arrivals_capacity_ = merges * 2;
+    arrivals_ = std::make_unique<std::atomic<int32_t>[]>((size_t)arrivals_capacity_);
+  }
+  for (int64_t i = 0; i < arrivals_capacity_; i++) arrivals_[(size_t)i].store(0, std::memory_order_relaxed);
+  for (int64_t i = begin; i < end; i++) add_phase(ops_[(size_t)i], step);
+  pool_.run(phases_.data(), (int64_t)phases_.size());
+}
+
+void Executor::head_phases(const int32_t* rows, int64_t count) {
+  phases_.clear();
+  while (chunked_.size() < 3) chunked_.push_back(std::make_unique<Chunked>());
+  const Linear& w = weights_[(size_t)head_.weight];
+  Buffer& in = buffers_[(size_t)head_.in];
+  chunked_[0]->pack = {in.data, in.ld, rows, count, in.width, round_up(in.width, kGroup), w.format,
+                       head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, packed_head_};
+  schedule(*chunked_[0], run_pack, row_panels(count), 1);
+  chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore};
+  schedule(*chunked_[1], run_gemm, w.panels, 1);
+}
+
+void Executor::logits(const int32_t* rows, int64_t count, float* out, int64_t vocab) {
+  const int64_t ld = weights_[(size_t)head_.weight].panels * kPanel + 16;
+  for (int64_t at = 0; at < count; at += kHeadRows) {
+    const int64_t n = std::min(kHeadRows, count - at);
+    head_phases(rows + at, n);
+    pool_.run(phases_.data(), (int64_t)phases_.size());
+    for (int64_t r = 0; r < n; r++) std::memcpy(out + (at + r) * vocab, logits_ + r * ld, (size_t)vocab * 4);
+  }
+}
+
+namespace {
+struct SampleArgs {
+  const float* logits;
+  int64_t ld, vocab;
+  const int32_t* targets;
+  const SixfoldSampleParams* params;
+  SixfoldSampleResult* results;
+  uint8_t* scratch;
+  int64_t scratch_bytes;
+};
+
+void run_sample(const void* args, int64_t row, int thread) {
+  const SampleArgs& a = *(const SampleArgs*)args;
+  const float* logits = a.logits + row * a.ld;
+  if (a.targets[row] >= 0)
+    sixfold_logprobs_row(logits, a.vocab, a.targets[row], a.params[row].num_logprobs, a.results + row);
+  else
+    sixfold_sample_row(logits, a.vocab, a.params + row, a.scratch + thread * a.scratch_bytes, a.results + row);
+}
+} // namespace
+
+void Executor::sample(const int32_t* rows, const int32_t* targets, const SixfoldSampleParams* params, int64_t count, int64_t vocab,
+                      SixfoldSampleResult* results) {
+  const int64_t ld = weights_[(size_t)head_.weight].panels * kPanel + 16;
+
+  uint8_t* aligned = (uint8_t*)(((uintptr_t)scratch_.data() + 63) / 64 * 64);
+  for (int64_t at = 0; at < count; at += kHeadRows) {
+    const int64_t n = std::min(kHeadRows, count - at);
+    head_phases(rows + at, n);
+    SampleArgs args = {logits_, ld, vocab, targets + at, params + at, results + at, aligned, scratch_bytes_};
+    phases_.push_back({run_sample, &args, n});
+    pool_.run(phases_.data(), (int64_t)phases_.size());
+  }
+}
+
+} // namespace sixfold

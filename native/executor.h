@@ -1,0 +1,122 @@
+// Runs an op program: one call per forward segment, one call for logits and sampling.
+//
+// All memory it works on but its own activations belongs to Python (weights, KV arenas, tables).
+// Not here: fusing and buffer assignment (kernels/lower.py), any decision about requests.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "abi.h"
+#include "pool.h"
+#include "sampler.h"
+
+namespace sixfold {
+
+enum OpKind : int32_t { kOpEmbed = 0, kOpPack = 1, kOpGemm = 2, kOpRopeKV = 3, kOpAttention = 4, kOpNormAdd = 5 };
+
+// One lowered op: lower.py fills the same fields in the same order.
+struct Op {
+  int64_t kind, in, out, weight, norm, norm2, mode, format;
+  int64_t heads, kv_heads, head_dim, kv_group, cache_layer, window, rope, reserved;
+  double scale, eps;
+};
+
+struct Step {
+  int64_t tokens, requests;
+  const int32_t* token_ids;   // [T]
+  const int32_t* positions;   // [T]
+  const int32_t* query_start; // [R + 1]
+  const int32_t* slots;       // [R] rows of the block tables
+};
+
+struct Head { // final norm and output projection
+  int64_t in, weight, norm;
+  double eps;
+};
+
+class Executor {
+public:
+  Executor(const Kernels* kernels, int threads, int64_t max_tokens, int64_t max_logit_rows);
+  ~Executor();
+
+  void set_ops(const Op* ops, int64_t count);
+  void add_weight(const Linear& w) { weights_.push_back(w); }
+  void add_vector(const float* v) { vectors_.push_back(v); } // norm weights, rope tables
+  void add_buffer(int64_t width);
+  void set_head(const Head& head) { head_ = head; }
+  void set_kv(int64_t group, const KVGroup& kv);
+  void prepare(); // after all of the above: allocates activations
+
+  // Runs ops [begin, end) on the step's tokens. Positions, ids and block tables must be valid.
+  void forward(const Step& step, int64_t begin, int64_t end);
+  // Logits of `rows` of the last forward into `out` [count, vocab].
+  void logits(const int32_t* rows, int64_t count, float* out, int64_t vocab);
+  // Samples row by row. `targets[i]` >= 0: no draw, logprobs of that token (prompt_logprobs).
+  void sample(const int32_t* rows, const int32_t* targets, const SixfoldSampleParams* params,
+              int64_t count, int64_t vocab, SixfoldSampleResult* results);
+
+  float* buffer(int64_t i) { return buffers_[(size_t)i].data; }
+  int64_t stride(int64_t i) const { return buffers_[(size_t)i].ld; }
+  int64_t width(int64_t i) const { return buffers_[(size_t)i].width; }
+  Pool& pool() { return pool_; }
+
+private:
+  struct Buffer {
+    int64_t width, ld;
+    float* data;
+  };
+  struct Chunked { // any phase's arguments: what to run, on how many items per chunk
+    Executor* self;
+    const Op* op;
+    int64_t items, per_chunk;
+    PackArgs pack;
+    GemmArgs gemm;
+    RopeKVArgs rope;
+    AttnArgs attn;
+    NormAddArgs norm;
+  };
+  struct Plan {
+    std::vector<AttnUnit> units;
+    std::vector<int32_t> arrivals_per_merge; // units that share a merge; the last one to come merges
+    int64_t states = 0, merges = 0;
+  };
+
+  void add_phase(const Op& op, const Step& step);
+  void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least);
+  void make_plan(const Op& op, const Step& step, Plan* plan);
+  void split_units(Plan* plan, const std::vector<AttnUnit>& whole, const std::vector<int64_t>& costs);
+  void head_phases(const int32_t* rows, int64_t count);
+  static void run_embed(const void*, int64_t, int);
+  static void run_pack(const void*, int64_t, int);
+  static void run_gemm(const void*, int64_t, int);
+  static void run_rope(const void*, int64_t, int);
+  static void run_attention(const void*, int64_t, int);
+  static void run_norm(const void*, int64_t, int);
+
+  const Kernels* kernels_;
+  Pool pool_;
+  int64_t max_tokens_, max_logit_rows_;
+  std::vector<Op> ops_;
+  std::vector<Linear> weights_;
+  std::vector<const float*> vectors_;
+  std::vector<Buffer> buffers_;
+  std::vector<KVGroup> kv_;
+  Head head_{};
+  PackedRows packed_{}, packed_head_{};
+  float* logits_ = nullptr;
+  std::vector<void*> owned_;
+  std::vector<uint8_t> scratch_;
+  int64_t scratch_bytes_ = 0;
+  std::vector<AttnState> totals_, partials_, split_states_;
+  std::vector<Plan> plans_; // per KV group
+  std::unique_ptr<std::atomic<int32_t>[]> arrivals_; // per merge, counted up through all layers
+  int64_t arrivals_capacity_ = 0;
+  std::vector<std::unique_ptr<Chunked>> chunked_;
+  std::vector<Phase> phases_;
+  std::vector<int32_t> row_slot_;
+  Step step_{};
+};
+
+} // namespace sixfold

@@ -1,0 +1,153 @@
+// Linear layers: C = A B^T from packed rows and panels, any format, with a fused epilogue.
+// K is walked in one order for every M, so that a row's result never depends on its neighbours.
+// A tier may define TILE_W8 / TILE_W4 / TILE_BF16 to replace the portable tiles below.
+
+// Columns are taken in blocks of two vectors: 6 rows x 2 accumulators fit every register file.
+constexpr int kBlock = 2 * VW;
+
+template <int M>
+static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float out[][kPanel]) {
+  const float *fb = (const float*)b, *fa = (const float*)a;
+  for (int n = 0; n < kPanel; n += kBlock) {
+    vf acc[M][2] = {};
+    for (int64_t i = 0; i < k; i++) {
+      vf b0 = load(fb + i * kPanel + n), b1 = load(fb + i * kPanel + n + VW);
+      for (int m = 0; m < M; m++) {
+        float x = fa[i * kMR + m];
+        acc[m][0] += b0 * x;
+        acc[m][1] += b1 * x;
+      }
+    }
+    for (int m = 0; m < M; m++) {
+      store(out[m] + n, acc[m][0]);
+      store(out[m] + n + VW, acc[m][1]);
+    }
+  }
+}
+
+#ifndef TILE_BF16
+#define TILE_BF16 tile_bf16_portable
+#endif
+template <int M>
+static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64_t k, float out[][kPanel]) {
+  const uint32_t* pb = (const uint32_t*)b;
+  for (int n = 0; n < kPanel; n += kBlock) {
+    vf acc[M][2] = {};
+    for (int64_t i = 0; i < k / 2; i++) {
+      vi b0 = load_i(pb + i * kPanel + n), b1 = load_i(pb + i * kPanel + n + VW);
+      vf b0_low = as_f(b0 << 16), b1_low = as_f(b1 << 16);
+      vf b0_high = as_f(b0 & (int)0xffff0000), b1_high = as_f(b1 & (int)0xffff0000);
+      for (int m = 0; m < M; m++) {
+        uint32_t pair = a[i * kMR + m];
+        float low = from_bf16((uint16_t)pair), high = from_bf16((uint16_t)(pair >> 16));
+        acc[m][0] += b0_low * low;
+        acc[m][0] += b0_high * high;
+        acc[m][1] += b1_low * low;
+        acc[m][1] += b1_high * high;
+      }
+    }
+    for (int m = 0; m < M; m++) {
+      store(out[m] + n, acc[m][0]);
+      store(out[m] + n + VW, acc[m][1]);
+    }
+  }
+}
+
+// One group of 32 along K: integer dot products, then out += scale_a * (scale_w * dot [+ min_w * sum]).
+#ifndef TILE_INT8
+template <int M, bool W4, bool ASYM>
+static void tile_int8(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+                      int64_t groups, float out[][kPanel]) {
+  float acc[M][kPanel] = {};
+  for (int64_t g = 0; g < groups; g++, as += kMR, sums += kMR, a += kGroup / 4 * kMR) {
+    int32_t dot[M][kPanel];
+    for (int m = 0; m < M; m++)
+      for (int n = 0; n < kPanel; n++) dot[m][n] = ASYM ? 0 : (W4 ? -8 : -128) * sums[m];
+    for (int k = 0; k < kGroup; k++) {
+      int column_byte = W4 ? k / 8 * 128 + k % 4 : k / 4 * 128 + k % 4;
+      int shift = W4 && k % 8 >= 4 ? 4 : 0;
+      for (int m = 0; m < M; m++) {
+        int x = (int8_t)(a[k / 4 * kMR + m] >> (8 * (k % 4)));
+        for (int n = 0; n < kPanel; n++) {
+          int w = b[column_byte + 4 * n];
+          dot[m][n] += x * (W4 ? (w >> shift) & 15 : w);
+        }
+      }
+    }
+    b += W4 ? 512 : 1024;
+    uint16_t half[2][kPanel];
+    __builtin_memcpy(half, b, ASYM ? 128 : 64);
+    b += ASYM ? 128 : 64;
+    for (int n = 0; n < kPanel; n++) {
+      float scale = from_f16(half[0][n]), minimum = ASYM ? from_f16(half[1][n]) : 0.0f;
+      for (int m = 0; m < M; m++) {
+        acc[m][n] += (float)dot[m][n] * as[m] * scale;
+        if (ASYM) acc[m][n] += minimum * (as[m] * (float)sums[m]);
+      }
+    }
+  }
+  __builtin_memcpy(out, acc, sizeof acc);
+}
+#endif
+
+template <int M>
+static void tile(const Linear& w, const uint8_t* b, const PackedRows& a, int64_t row_panel,
+                 float out[][kPanel]) {
+  const int64_t k = w.k_padded, groups = k / kGroup;
+  const float* scales = a.scales + row_panel * groups * kMR;
+  const int32_t* sums = a.sums + row_panel * groups * kMR;
+  switch (w.format) {
+    case kF32: return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
+    case kBF16: return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, out);
+    case kW8: return tile_int8<M, false, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
+    default:
+      if (w.asym) return tile_int8<M, true, true>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
+      return tile_int8<M, true, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
+  }
+}
+
+static inline vf activate(vf x, int mode) {
+  if (mode == kGluSilu) return x / (1.0f + expv(-x));
+  vf inner = 0.79788456f * (x + 0.044715f * x * x * x); // tanh form of GELU
+  vf t = 1.0f - 2.0f / (expv(2.0f * inner) + 1.0f);
+  return 0.5f * x * (1.0f + t);
+}
+
+static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel], int64_t row, int rows) {
+  const float* bias = g.w->bias ? g.w->bias + panel * kPanel : nullptr;
+  for (int m = 0; m < rows; m++) {
+    if (g.mode == kStore || g.mode == kAdd) {
+      float* c = g.c + (row + m) * g.ldc + panel * kPanel;
+      for (int n = 0; n < kPanel; n += VW) {
+        vf v = load(out[m] + n);
+        if (bias) v += load(bias + n);
+        if (g.mode == kAdd) v += load(c + n);
+        store(c + n, v);
+      }
+    } else {
+      float* c = g.c + (row + m) * g.ldc + panel * (kPanel / 2);
+      for (int n = 0; n < kPanel / 2; n += VW)
+        store(c + n, activate(load(out[m] + n), g.mode) * load(out[m] + n + kPanel / 2));
+    }
+  }
+}
+
+static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
+  alignas(64) float out[kMR][kPanel];
+  for (int64_t p = panel_begin; p < panel_end; p++) {
+    const uint8_t* b = g.w->data + p * g.w->panel_bytes;
+    for (int64_t row = 0; row < g.m; row += kMR) {
+      int64_t rp = row / kMR;
+      int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
+      switch (rows) {
+        case 1: tile<1>(*g.w, b, g.a, rp, out); break;
+        case 2: tile<2>(*g.w, b, g.a, rp, out); break;
+        case 3: tile<3>(*g.w, b, g.a, rp, out); break;
+        case 4: tile<4>(*g.w, b, g.a, rp, out); break;
+        case 5: tile<5>(*g.w, b, g.a, rp, out); break;
+        default: tile<6>(*g.w, b, g.a, rp, out); break;
+      }
+      epilogue(g, p, out, row, rows);
+    }
+  }
+}

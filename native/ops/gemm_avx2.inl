@@ -1,0 +1,70 @@
+// AVX2 integer tile. No VNNI: u8 x s8 pairs are summed by maddubs into int16, which a W4 group of
+// 32 never overflows (8 x 2 x 15 x 127 = 30480); W8 codes go through the sign trick (|w| x sign(a, w)),
+// widened at each step (2 x 127 x 127 fits).
+#define TILE_INT8
+
+template <int ROWS, bool W4, bool ASYM>
+static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+                              int64_t groups, int half, float (*out)[kPanel]) {
+  __m256 acc[ROWS][2] = {};
+  const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
+  for (int64_t g = 0; g < groups; g++, as += kMR, sums += kMR, a += kGroup / 4 * kMR) {
+    __m256i dot[ROWS][2] = {};
+    for (int step = 0; step < (W4 ? 4 : 8); step++) {
+      const __m256i* line = (const __m256i*)(b + step * 128 + half * 64);
+      __m256i b0 = _mm256_loadu_si256(line), b1 = _mm256_loadu_si256(line + 1);
+      if (W4) {
+        __m256i h0 = _mm256_and_si256(_mm256_srli_epi16(b0, 4), nibble);
+        __m256i h1 = _mm256_and_si256(_mm256_srli_epi16(b1, 4), nibble);
+        b0 = _mm256_and_si256(b0, nibble);
+        b1 = _mm256_and_si256(b1, nibble);
+        for (int m = 0; m < ROWS; m++) {
+          __m256i low = _mm256_set1_epi32((int)a[2 * step * kMR + m]);
+          __m256i high = _mm256_set1_epi32((int)a[(2 * step + 1) * kMR + m]);
+          dot[m][0] = _mm256_add_epi16(dot[m][0], _mm256_maddubs_epi16(b0, low));
+          dot[m][1] = _mm256_add_epi16(dot[m][1], _mm256_maddubs_epi16(b1, low));
+          dot[m][0] = _mm256_add_epi16(dot[m][0], _mm256_maddubs_epi16(h0, high));
+          dot[m][1] = _mm256_add_epi16(dot[m][1], _mm256_maddubs_epi16(h1, high));
+        }
+      } else {
+        b0 = _mm256_xor_si256(b0, _mm256_set1_epi8((char)0x80));
+        b1 = _mm256_xor_si256(b1, _mm256_set1_epi8((char)0x80));
+        __m256i p0 = _mm256_abs_epi8(b0), p1 = _mm256_abs_epi8(b1);
+        for (int m = 0; m < ROWS; m++) {
+          __m256i x = _mm256_set1_epi32((int)a[step * kMR + m]);
+          __m256i d0 = _mm256_maddubs_epi16(p0, _mm256_sign_epi8(x, b0));
+          __m256i d1 = _mm256_maddubs_epi16(p1, _mm256_sign_epi8(x, b1));
+          dot[m][0] = _mm256_add_epi32(dot[m][0], _mm256_madd_epi16(d0, ones));
+          dot[m][1] = _mm256_add_epi32(dot[m][1], _mm256_madd_epi16(d1, ones));
+        }
+      }
+    }
+    const uint8_t* scale = b + (W4 ? 512 : 1024) + half * 32;
+    for (int v = 0; v < 2; v++) {
+      __m256 s = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(scale + v * 16)));
+      __m256 lowest = ASYM ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(scale + 64 + v * 16)))
+                           : _mm256_setzero_ps();
+      for (int m = 0; m < ROWS; m++) {
+        __m256i d = W4 ? _mm256_madd_epi16(dot[m][v], ones) : dot[m][v];
+        if (W4 && !ASYM) d = _mm256_sub_epi32(d, _mm256_set1_epi32(8 * sums[m]));
+        __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(d), _mm256_set1_ps(as[m]));
+        acc[m][v] = _mm256_fmadd_ps(x, s, acc[m][v]);
+        if (ASYM) acc[m][v] = _mm256_fmadd_ps(lowest, _mm256_set1_ps(as[m] * (float)sums[m]), acc[m][v]);
+      }
+    }
+    b += (W4 ? 512 : 1024) + (ASYM ? 128 : 64);
+  }
+  for (int m = 0; m < ROWS; m++)
+    for (int v = 0; v < 2; v++) _mm256_storeu_ps(out[m] + half * 16 + v * 8, acc[m][v]);
+}
+
+// Rows go in threes: 6 float and 6 integer accumulators leave room for the operands.
+template <int M, bool W4, bool ASYM>
+static void tile_int8(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+                      int64_t groups, float out[][kPanel]) {
+  constexpr int kFirst = M < 3 ? M : 3;
+  for (int half = 0; half < 2; half++) {
+    int8_block<kFirst, W4, ASYM>(b, a, as, sums, groups, half, out);
+    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(b, a + 3, as + 3, sums + 3, groups, half, out + 3);
+  }
+}

@@ -1,0 +1,134 @@
+// Row ops: RMS norm, residual, packing of activations for a GEMM, rotary embedding and KV write.
+
+static float inverse_rms(const float* x, int64_t n, float eps) {
+  vf acc = splat(0.0f);
+  int64_t i = 0;
+  for (; i + VW <= n; i += VW) {
+    vf v = load(x + i);
+    acc += v * v;
+  }
+  float total = sum(acc);
+  for (; i < n; i++) total += x[i] * x[i];
+  return 1.0f / __builtin_sqrtf(total / (float)n + eps);
+}
+
+static void scale_row(const float* x, const float* norm, float factor, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + VW <= n; i += VW) store(out + i, load(x + i) * factor * load(norm + i));
+  for (; i < n; i++) out[i] = x[i] * factor * norm[i];
+}
+
+static void norm_add(const NormAddArgs& a, int64_t row_begin, int64_t row_end) {
+  for (int64_t r = row_begin; r < row_end; r++) {
+    float* x = a.x + r * a.ldx;
+    const float* y = a.y + r * a.ldy;
+    float factor = a.norm ? inverse_rms(y, a.width, a.eps) : 1.0f;
+    for (int64_t i = 0; i < a.width; i++) {
+      float v = a.norm ? y[i] * factor * a.norm[i] : y[i];
+      x[i] = a.add ? x[i] + v : v;
+    }
+  }
+}
+
+// Four codes per unit. scale = max|x| / 127 per 32 values; codes are rounded to nearest even.
+static void pack_group_int8(const float* x, uint32_t* units, float* scale, int32_t* total) {
+  vf peak = splat(0.0f);
+  for (int i = 0; i < kGroup; i += VW) peak = vmax(peak, vabs(load(x + i)));
+  float top = max_lane(peak);
+  bool silent = !(top > 1e-30f); // 127 / top would overflow
+  *scale = silent ? 0.0f : top / 127.0f;
+  float inverse = silent ? 0.0f : 127.0f / top;
+  int32_t codes[kGroup];
+  for (int i = 0; i < kGroup; i += VW) {
+    vf v = load(x + i) * inverse + 12582912.0f; // rounds: the low mantissa bits are the integer
+    vi q = as_i(v) - 0x4b400000;
+    __builtin_memcpy(codes + i, &q, sizeof q);
+  }
+  int32_t s = 0;
+  for (int i = 0; i < kGroup; i++) s += codes[i];
+  *total = s;
+  for (int i = 0; i < kGroup / 4; i++)
+    units[i * kMR] = (uint32_t)(codes[4 * i] & 255) | (uint32_t)(codes[4 * i + 1] & 255) << 8 |
+                     (uint32_t)(codes[4 * i + 2] & 255) << 16 | (uint32_t)codes[4 * i + 3] << 24;
+}
+
+static void pack_row(const PackArgs& a, const float* x, int64_t panel, int lane) {
+  const int64_t k = a.k_padded;
+  if (a.format == kF32) {
+    uint32_t* u = a.out.units + panel * k * kMR + lane;
+    for (int64_t i = 0; i < k; i++) __builtin_memcpy(u + i * kMR, x + i, 4);
+  } else if (a.format == kBF16) {
+    uint32_t* u = a.out.units + panel * (k / 2) * kMR + lane;
+    for (int64_t i = 0; i < k / 2; i++) u[i * kMR] = pair_bf16(x[2 * i], x[2 * i + 1]);
+  } else {
+    uint32_t* u = a.out.units + panel * (k / 4) * kMR + lane;
+    int64_t at = panel * (k / kGroup) * kMR + lane;
+    for (int64_t g = 0; g < k / kGroup; g++)
+      pack_group_int8(x + g * kGroup, u + g * (kGroup / 4) * kMR, a.out.scales + at + g * kMR,
+                      a.out.sums + at + g * kMR);
+  }
+}
+
+static void pack(const PackArgs& a, int64_t panel_begin, int64_t panel_end) {
+  alignas(64) float row[kMaxK];
+  for (int64_t i = a.k; i < a.k_padded; i++) row[i] = 0.0f;
+  for (int64_t p = panel_begin; p < panel_end; p++) {
+    for (int lane = 0; lane < kMR; lane++) {
+      int64_t r = p * kMR + lane;
+      if (r >= a.num_rows) break; // lanes behind the last row are never read
+      const float* x = a.x + (a.rows ? a.rows[r] : r) * a.ld;
+      if (a.norm)
+        scale_row(x, a.norm, inverse_rms(x, a.k, a.eps), a.k, row);
+      else
+        __builtin_memcpy(row, x, (size_t)a.k * 4);
+      pack_row(a, row, p, lane);
+    }
+  }
+}
+
+static void rotate(float* x, const float* cos_sin, int head_dim, const float* norm, float eps) {
+  const int half = head_dim / 2;
+  if (norm) scale_row(x, norm, inverse_rms(x, head_dim, eps), head_dim, x);
+  for (int i = 0; i < half; i++) {
+    float a = x[i], b = x[i + half], c = cos_sin[i], s = cos_sin[i + half];
+    x[i] = a * c - b * s;
+    x[i + half] = b * c + a * s;
+  }
+}
+
+// A page holds K [D/2][32][2] then V [D/32][16][32][2] in bf16 (pairs along D for K, along tokens
+// for V), or K [D][32] then V [32][D] in float32. Offset 0 clears V: a masked key's weight is 0,
+// and 0 x NaN of an earlier tenant would not be.
+static void write_kv(uint8_t* page, bool f32, int head_dim, int offset, const float* k, const float* v) {
+  if (f32) {
+    float *pk = (float*)page, *pv = pk + (int64_t)head_dim * kTile;
+    if (offset == 0) __builtin_memset(pv, 0, (size_t)head_dim * kTile * 4);
+    for (int d = 0; d < head_dim; d++) pk[d * kTile + offset] = k[d];
+    for (int d = 0; d < head_dim; d++) pv[offset * head_dim + d] = v[d];
+    return;
+  }
+  uint32_t* pk = (uint32_t*)page;
+  uint16_t* pv = (uint16_t*)(page + (int64_t)head_dim * kTile * 2);
+  if (offset == 0) __builtin_memset(pv, 0, (size_t)head_dim * kTile * 2);
+  for (int d = 0; d < head_dim / 2; d++) pk[d * kTile + offset] = pair_bf16(k[2 * d], k[2 * d + 1]);
+  for (int d = 0; d < head_dim; d++)
+    pv[(d / 32) * 1024 + (offset / 2) * 64 + (d % 32) * 2 + offset % 2] = to_bf16(v[d]);
+}
+
+static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
+  const int dim = a.head_dim;
+  for (int64_t r = row_begin; r < row_end; r++) {
+    float* q = a.qkv + r * a.ld;
+    float* k = q + (int64_t)a.num_heads * dim;
+    const float* v = k + (int64_t)a.num_kv_heads * dim;
+    const int pos = a.positions[r];
+    const float* cs = a.cos_sin + (int64_t)pos * dim;
+    for (int h = 0; h < a.num_heads; h++) rotate(q + h * dim, cs, dim, a.q_norm, a.eps);
+    int32_t block = a.kv->block_table[a.row_slot[r] * a.kv->table_width + pos / kTile];
+    uint8_t* page = a.kv->arena + block * a.kv->block_bytes + a.cache_layer * a.kv->layer_bytes;
+    for (int h = 0; h < a.num_kv_heads; h++) {
+      rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
+      write_kv(page + h * a.kv->page_bytes, a.kv->f32, dim, pos % kTile, k + h * dim, v + h * dim);
+    }
+  }
+}

@@ -1,0 +1,82 @@
+// Vectors of the tier's width, by the compiler's vector extension, and the few maths they need.
+// VW (floats per vector) is set by the tier before this file is included.
+
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef float vf_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef int32_t vi_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+
+static inline vf load(const float* p) { return *(const vf_u*)p; }
+static inline vi load_i(const void* p) { return *(const vi_u*)p; }
+static inline void store(float* p, vf v) { *(vf_u*)p = v; }
+static inline vf splat(float x) { return x - (vf){}; }
+static inline vf as_f(vi v) { return (vf)v; }
+static inline vi as_i(vf v) { return (vi)v; }
+static inline vf vmax(vf a, vf b) { return a > b ? a : b; }
+static inline vf vmin(vf a, vf b) { return a < b ? a : b; }
+static inline vf vabs(vf a) { return as_f(as_i(a) & 0x7fffffff); }
+
+static inline float sum(vf v) {
+  float lanes[VW];
+  store(lanes, v);
+  for (int width = VW / 2; width; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+static inline float max_lane(vf v) {
+  float lanes[VW];
+  store(lanes, v);
+  for (int width = VW / 2; width; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+  return lanes[0];
+}
+
+// 2^x: round to the nearest integer, degree-6 polynomial on [-0.5, 0.5] (2e-7 relative), exponent
+// added to the bits. Exactly 1 at 0 and exactly 0 below -126: masked keys must not leave a trace.
+static inline vf exp2v(vf x) {
+  const vf magic = splat(12582912.0f);
+  vf clamped = vmin(vmax(x, splat(-126.0f)), splat(127.0f));
+  vf shifted = clamped + magic;
+  vf f = clamped - (shifted - magic);
+  vf p = splat(1.5403530e-4f);
+  p = p * f + 1.3333558e-3f;
+  p = p * f + 9.6181291e-3f;
+  p = p * f + 5.5504109e-2f;
+  p = p * f + 2.4022651e-1f;
+  p = p * f + 6.9314718e-1f;
+  p = p * f + 1.0f;
+  vf scaled = as_f(as_i(p) + ((as_i(shifted) - as_i(magic)) << 23));
+  return x < -126.0f ? splat(0.0f) : scaled;
+}
+static inline vf expv(vf x) { return exp2v(x * 1.44269504f); }
+
+// Round to nearest even; NaN stays NaN because its payload's top bit is set before.
+static inline uint16_t to_bf16(float x) {
+  uint32_t u;
+  __builtin_memcpy(&u, &x, 4);
+  if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)((u >> 16) | 0x40);
+  return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+static inline float from_bf16(uint16_t h) {
+  uint32_t u = (uint32_t)h << 16;
+  float x;
+  __builtin_memcpy(&x, &u, 4);
+  return x;
+}
+static inline uint32_t pair_bf16(float low, float high) {
+  return (uint32_t)to_bf16(low) | (uint32_t)to_bf16(high) << 16;
+}
+static inline float from_f16(uint16_t h) {
+  uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
+  uint32_t u;
+  float x;
+  if (exponent == 0) {
+    x = (float)mantissa * 5.9604645e-8f;
+    __builtin_memcpy(&u, &x, 4);
+    u |= sign;
+  } else {
+    u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+  }
+  __builtin_memcpy(&x, &u, 4);
+  return x;
+}

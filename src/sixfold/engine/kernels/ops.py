@@ -1,0 +1,246 @@
+"""The only door to the native module: programs go in, hidden states, logits and tokens come out.
+
+Owns the memory that native code works on and keeps it alive. Decides nothing about requests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.config import BLOCK_SIZE, RopeConfig
+from sixfold.engine.kernels import _native
+from sixfold.engine.kernels.lower import lower
+from sixfold.engine.kernels.memory import huge_buffer
+from sixfold.engine.kernels.packing import FORMATS, PANEL, PackedWeight, panel_bytes, round_up
+from sixfold.engine.kernels.program import Attention, Program
+from sixfold.engine.kernels.rope import cos_sin
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+
+SAMPLE_PARAMS = np.dtype(
+    [
+        ("seed", "u8"), ("position", "u8"),
+        ("temperature", "f4"), ("top_p", "f4"), ("min_p", "f4"),
+        ("repetition_penalty", "f4"), ("frequency_penalty", "f4"), ("presence_penalty", "f4"),
+        ("top_k", "i4"), ("num_logprobs", "i4"), ("num_bias", "i4"), ("num_banned", "i4"),
+        ("num_prompt", "i4"), ("num_output", "i4"),
+        ("bias_ids", "u8"), ("bias_values", "u8"), ("banned_ids", "u8"),
+        ("prompt_ids", "u8"), ("output_ids", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""sampler.h's SixfoldSampleParams; pointers are addresses of arrays that the caller keeps."""
+
+SAMPLE_RESULT = np.dtype(
+    [
+        ("token", "i4"), ("status", "i4"), ("rank", "i4"), ("num_top", "i4"), ("logprob", "f4"),
+        ("top_ids", "i4", 64), ("top_logprobs", "f4", 64),
+    ],
+    align=True,
+)  # fmt: skip
+"""sampler.h's SixfoldSampleResult."""
+
+assert SAMPLE_PARAMS.itemsize == _native.SAMPLE_PARAMS_BYTES
+assert SAMPLE_RESULT.itemsize == _native.SAMPLE_RESULT_BYTES
+
+
+class Step(Protocol):
+    """The arrays of one step: see runner/step_input.py."""
+
+    token_ids: Int32
+    positions: Int32
+    query_start_loc: Int32
+    slots: Int32
+    block_tables: list[Int32]
+
+
+class Weight(Protocol):
+    """A vector (norm weight, bias); matrices are PackedWeight."""
+
+    def dense(self) -> Float32:
+        """The values."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NativeOptions:
+    """`max_positions` sizes the rotary tables; `keep_all` keeps every value for tests."""
+
+    isa: str
+    threads: int
+    max_tokens: int
+    max_positions: int
+    keep_all: bool = False
+
+
+def tiers() -> tuple[str, ...]:
+    """ISA tiers that this CPU and build can run, best last."""
+    return tuple(_native.tiers())
+
+
+def probe_limits(isa: str, threads: int, seconds: float) -> dict[str, float]:
+    """Best read bandwidth and arithmetic rates within about `seconds`."""
+    return dict(_native.probe_limits(isa, threads, seconds))
+
+
+class NativeModel:
+    """A program on the native executor: the interface of `reference.ReferenceModel`.
+
+    `weights` holds PackedWeights for matrices and anything with `dense()` for vectors.
+    `num_kv_blocks` has one count per KV group, the null block 0 included.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, Weight],
+        num_kv_blocks: Sequence[int],
+        kv_dtype: Literal["f32", "bf16"],
+        options: NativeOptions,
+    ) -> None:
+        formats = {
+            name: FORMATS.index(w.format)
+            for name, w in weights.items()
+            if isinstance(w, PackedWeight)
+        }
+        self._program = program
+        self._lowered = lower(program, formats, options.keep_all)
+        self._model = _native.Model(options.isa, options.threads, options.max_tokens)
+        self._num_kv_blocks = list(num_kv_blocks)
+        self._f32 = kv_dtype == "f32"
+        self._keep: list[NDArray[np.generic]] = []
+        self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
+        self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
+        self._tokens = 0
+        self._build(weights, options)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, or 0 for a program without logits."""
+        return self._lowered.vocab_size
+
+    @property
+    def num_ops(self) -> int:
+        """Lowered ops of a whole forward."""
+        return len(self._lowered.ints)
+
+    def forward(self, step: Step, begin: int = 0, end: int | None = None) -> None:
+        """Run the lowered ops [begin, end) (all by default) on the step's tokens."""
+        self._set_tables(step.block_tables)
+        self._tokens = len(step.token_ids)
+        self._model.forward(
+            step.token_ids, step.positions, step.query_start_loc, step.slots,
+            begin, self.num_ops if end is None else end,
+        )  # fmt: skip
+
+    def logits(self, rows: Int32) -> Float32:
+        """[S, V] logits of the given rows of the last forward."""
+        out = np.empty((len(rows), self.vocab_size), np.float32)
+        if len(rows):
+            self._model.logits(rows, out)
+        return out
+
+    def sample(
+        self, rows: Int32, targets: Int32, params: NDArray[np.void]
+    ) -> NDArray[np.void]:
+        """Sample each row (targets -1), or take the logprobs of its target token.
+
+        params: SAMPLE_PARAMS [S]. Returns SAMPLE_RESULT [S].
+        """
+        results = np.zeros(len(rows), SAMPLE_RESULT)
+        if len(rows):
+            self._model.sample(
+                rows, targets, params.view(np.uint8).reshape(len(rows), -1),
+                results.view(np.uint8).reshape(len(rows), -1), self.vocab_size,
+            )  # fmt: skip
+        return results
+
+    def value(self, value_id: int) -> Float32:
+        """[T, width]: a value of the last forward (with keep_all, any)."""
+        buffer = self._lowered.value_buffers[value_id]
+        return np.array(self._model.buffer(buffer, self._tokens))
+
+    def arena(self, group: int) -> NDArray[np.uint8]:
+        """The KV arena of a group, uint8 [blocks, block bytes] (offload, hand-off, tests)."""
+        return self._arenas[group].reshape(self._num_kv_blocks[group], -1)
+
+    def _build(self, weights: Mapping[str, Weight], options: NativeOptions) -> None:
+        low = self._lowered
+        self._model.set_ops(*low.arrays())
+        for name, bias in low.weights:
+            self._add_weight(weights, name, bias)
+        for vector in low.vectors:
+            if isinstance(vector, str):
+                values = weights[vector].dense().reshape(-1)
+            else:
+                values = _rope_table(vector, options.max_positions)
+            self._model.add_vector(self._address(np.ascontiguousarray(values, np.float32)))
+        for width in low.buffers:
+            self._model.add_buffer(width)
+        if low.head is not None:
+            self._model.set_head(*low.head)
+        self._model.prepare()
+
+    def _add_weight(self, weights: Mapping[str, Weight], name: str, bias: str | None) -> None:
+        w = weights[name]
+        assert isinstance(w, PackedWeight), f"{name} is not packed"
+        size = panel_bytes(w.format, w.k, w.asym)
+        assert w.data.shape == (round_up(w.n, PANEL) // PANEL, size), f"{name} has a wrong size"
+        bias_address = 0
+        if bias is not None:
+            padded = np.zeros(round_up(w.n, PANEL), np.float32)
+            padded[: w.n] = weights[bias].dense().reshape(-1)
+            bias_address = self._address(padded)
+        self._model.add_weight(
+            FORMATS.index(w.format), w.asym, w.n, w.k, self._address(w.data), size, bias_address
+        )
+
+    def _address(self, array: NDArray[np.generic]) -> int:
+        assert array.flags.c_contiguous
+        self._keep.append(array)
+        return array.ctypes.data
+
+    def _new_arena(self, group: int) -> NDArray[np.uint8]:
+        return huge_buffer(self._num_kv_blocks[group] * block_bytes(self._program, group, self._f32))
+
+    def _set_tables(self, tables: list[Int32]) -> None:
+        for group, table in enumerate(tables):
+            if self._tables[group] is table:
+                continue
+            assert table.flags.c_contiguous and table.dtype == np.int32
+            self._tables[group] = table
+            op = _attention_of(self._program, group)
+            page = page_bytes(op, self._f32)
+            layer = page * op.num_kv_heads
+            self._model.set_kv(
+                group, self._arenas[group].ctypes.data,
+                layer * self._program.kv_groups[group].num_layers, layer, page,
+                self._num_kv_blocks[group], self._f32, table.ctypes.data, table.shape[1],
+            )  # fmt: skip
+
+
+def page_bytes(op: Attention, f32: bool) -> int:
+    """Bytes of one head's keys and values of one block."""
+    return 2 * BLOCK_SIZE * op.head_dim * (4 if f32 else 2)
+
+
+def block_bytes(program: Program, group: int, f32: bool = False) -> int:
+    """Bytes of one KV block of a group, all its layers."""
+    op = _attention_of(program, group)
+    return page_bytes(op, f32) * op.num_kv_heads * program.kv_groups[group].num_layers
+
+
+def _attention_of(program: Program, group: int) -> Attention:
+    return next(o for o in program.ops if isinstance(o, Attention) and o.kv_group == group)
+
+
+def _rope_table(key: tuple[RopeConfig, int], positions: int) -> Float32:
+    """[positions, D]: the cosines, then the sines of each position."""
+    rope, head_dim = key
+    return np.concatenate(cos_sin(rope, head_dim, np.arange(positions)), axis=1)
+
+
