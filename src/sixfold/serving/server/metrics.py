@@ -1,0 +1,167 @@
+"""Prometheus metrics of the server, under vLLM's names, so that dashboards and clients carry over.
+
+Latencies are measured in this process, from the arrival of the HTTP request; counters and
+gauges of the engine come from its statistics, kept monotone over engine restarts. Not here:
+the definitions of TTFT and the like (core/metrics.py).
+"""
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from sixfold.core.metrics import EngineStats
+from sixfold.core.request import RequestDelta
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
+_HISTOGRAMS = {
+    "ttft": ("vllm:time_to_first_token_seconds", "Arrival to first token.", _SECONDS),
+    "itl": ("vllm:inter_token_latency_seconds", "Time between tokens.", _SECONDS),
+    "tpot": (
+        "vllm:request_time_per_output_token_seconds",
+        "Mean time per output token of a request, the first one excluded.",
+        _SECONDS,
+    ),
+    "e2e": ("vllm:e2e_request_latency_seconds", "Arrival to last token.", _SECONDS),
+    "queue": ("vllm:request_queue_time_seconds", "Time in the queue.", _SECONDS),
+    "prefill": ("vllm:request_prefill_time_seconds", "Time in prefill.", _SECONDS),
+    "decode": ("vllm:request_decode_time_seconds", "Time in decode.", _SECONDS),
+    "prompt": ("vllm:request_prompt_tokens", "Prompt tokens of a request.", _TOKENS),
+    "output": ("vllm:request_generation_tokens", "Generated tokens of a request.", _TOKENS),
+}
+_GAUGES = {
+    "num_requests_running": ("vllm:num_requests_running", "Requests in the running batch."),
+    "num_requests_waiting": ("vllm:num_requests_waiting", "Requests in the engine's queue."),
+    "kv_cache_usage": ("vllm:kv_cache_usage_perc", "Used part of the KV cache, 0 to 1."),
+}
+_COUNTERS = {
+    "prefix_cache_queries": ("vllm:prefix_cache_queries", "Tokens looked up in the prefix cache."),
+    "prefix_cache_hits": ("vllm:prefix_cache_hits", "Tokens found in the prefix cache."),
+    "prompt_tokens": ("vllm:prompt_tokens", "Prompt tokens processed."),
+    "generation_tokens": ("vllm:generation_tokens", "Tokens generated."),
+    "num_preemptions": ("vllm:num_preemptions", "Requests preempted."),
+}
+
+
+class EngineCollector:
+    """The engine's statistics as metrics; counters never fall when an engine restarts."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._stats = EngineStats()
+        self._base = dict.fromkeys(_COUNTERS, 0.0)
+
+    def update(self, stats: EngineStats) -> None:
+        """Take newer statistics. A counter that fell belongs to a new process: add it up."""
+        for name in _COUNTERS:
+            if getattr(stats, name) < getattr(self._stats, name):
+                self._base[name] += getattr(self._stats, name)
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        for field, (name, text) in _GAUGES.items():
+            gauge = GaugeMetricFamily(name, text, labels=["model_name"])
+            gauge.add_metric([self._model], float(getattr(self._stats, field)))
+            yield gauge
+        for field, (name, text) in _COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=["model_name"])
+            value = self._base[field] + float(getattr(self._stats, field))
+            counter.add_metric([self._model], value)
+            yield counter
+
+
+class ServerMetrics:
+    """What this process measures, and the page that /metrics answers."""
+
+    def __init__(self, model: str) -> None:
+        self._registry = CollectorRegistry()
+        self._model = model
+        self.engine = EngineCollector(model)
+        self._registry.register(self.engine)
+        self._histograms = {
+            key: Histogram(
+                name, text, ["model_name"], buckets=buckets, registry=self._registry
+            ).labels(model)
+            for key, (name, text, buckets) in _HISTOGRAMS.items()
+        }
+        self._success = self._counter("vllm:request_success", "Ended requests.", "finished_reason")
+        self._rejected = self._counter("vllm:admission_rejections", "503 answers.", "reason")
+        self._restarts = self._counter("sixfold:engine_restarts", "Engine restarts.")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["model_name", *labels], registry=self._registry)
+
+    def reject(self, reason: str) -> None:
+        """A request was turned away: queue_full, draining or engine_down."""
+        self._rejected.labels(self._model, reason).inc()
+
+    def finish(self, reason: str) -> None:
+        """A sequence ended: stop, length, abort, error or deadline."""
+        self._success.labels(self._model, reason).inc()
+
+    def observe(self, name: str, value: float) -> None:
+        """Book a value in the histogram of that short name."""
+        self._histograms[name].observe(value)
+
+    def render(self, stats: EngineStats, restarts: int) -> bytes:
+        """The page in Prometheus' text format."""
+        self.engine.update(stats)
+        counter = self._restarts.labels(self._model)
+        counter.reset()
+        counter.inc(restarts)
+        return generate_latest(self._registry)
+
+
+class RequestClock:
+    """Measures one sequence: give it every delta; it books the latencies."""
+
+    def __init__(self, metrics: ServerMetrics, arrival_time: float, num_prompt_tokens: int) -> None:
+        self._metrics = metrics
+        self._arrival = arrival_time
+        self._first = 0.0
+        self._last = 0.0
+        self._num_tokens = 0
+        self._ended = False
+        metrics.observe("prompt", num_prompt_tokens)
+
+    def take(self, delta: RequestDelta) -> None:
+        """Book a delta that has just come."""
+        now = time.monotonic()
+        count = len(delta.token_ids)
+        if count and not self._num_tokens:
+            self._first = now
+            self._metrics.observe("ttft", now - self._arrival)
+        elif count:
+            # A step may give several tokens: each counts with its share of the time.
+            for _ in range(count):
+                self._metrics.observe("itl", (now - self._last) / count)
+        if count:
+            self._last = now
+            self._num_tokens += count
+        if delta.finish_reason is not None:
+            self._finish(delta, now)
+
+    def abort(self, reason: str) -> None:
+        """The sequence ended without a last delta."""
+        if not self._ended:
+            self._ended = True
+            self._metrics.finish(reason)
+
+    def _finish(self, delta: RequestDelta, now: float) -> None:
+        self._ended = True
+        self._metrics.finish(delta.finish_reason or "stop")
+        self._metrics.observe("e2e", now - self._arrival)
+        self._metrics.observe("output", self._num_tokens)
+        if self._num_tokens > 1:
+            self._metrics.observe("tpot", (self._last - self._first) / (self._num_tokens - 1))
+        if delta.timings is not None:
+            self._metrics.observe("queue", delta.timings.queue)
+            self._metrics.observe("prefill", delta.timings.prefill)
+            self._metrics.observe("decode", delta.timings.decode)

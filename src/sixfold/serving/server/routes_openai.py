@@ -1,0 +1,161 @@
+"""/v1/completions and /v1/chat/completions: decode, admit, tokenise, run, answer.
+
+Not here: each of these steps (protocol, state, convert, generation, render).
+"""
+
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from sixfold.core.errors import RequestError
+from sixfold.core.request import EngineRequest
+from sixfold.serving.server.convert import (
+    Plan,
+    plan_chat,
+    plan_completion,
+    tokenize_prompts,
+)
+from sixfold.serving.server.generation import build_requests, request_frame, run_sequences
+from sixfold.serving.server.http_errors import HttpError
+from sixfold.serving.server.limits import read_body
+from sixfold.serving.server.protocol import (
+    ChatFields,
+    CommonFields,
+    CompletionFields,
+    decode_generation,
+)
+from sixfold.serving.server.render import ChatWriter, CompletionWriter, Prompts, Writer
+from sixfold.serving.server.responses import to_event, to_json
+from sixfold.serving.server.state import ServerState
+from sixfold.serving.server.streaming import EventStream, until_gone
+
+
+class Job(msgspec.Struct):
+    """A request that is ready to run."""
+
+    plan: Plan
+    writer: Writer
+    requests: list[EngineRequest]
+
+
+async def completions(state: ServerState, request: Request) -> ASGIApp:
+    """POST /v1/completions."""
+    body = await read_json_body(request)
+
+    def plan() -> tuple[CommonFields, Plan]:
+        common, own = decode_generation(body, CompletionFields)
+        return common, plan_completion(common, own)
+
+    return await _answer(state, request, await state.off_loop(len(body), plan), CompletionWriter)
+
+
+async def chat_completions(state: ServerState, request: Request) -> ASGIApp:
+    """POST /v1/chat/completions."""
+    body = await read_json_body(request)
+
+    def plan() -> tuple[CommonFields, Plan]:
+        common, own = decode_generation(body, ChatFields)
+        return common, plan_chat(common, own, state.tokenizer)
+
+    return await _answer(state, request, await state.off_loop(len(body), plan), ChatWriter)
+
+
+async def read_json_body(request: Request) -> bytes:
+    """The body of a JSON request. Raises HttpError 415 where it says to be something else.
+
+    Asking for the type also keeps web pages out: they can't send JSON to another site unasked.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HttpError(415, "the body must be JSON", "send Content-Type: application/json")
+    return await read_body(request.receive)
+
+
+async def _answer(
+    state: ServerState,
+    request: Request,
+    planned: tuple[CommonFields, Plan],
+    writer: type[CompletionWriter] | type[ChatWriter],
+) -> ASGIApp:
+    common, plan = planned
+    state.check_model(common.model)
+    frame = request_frame(
+        request.scope["state"]["arrival_time"],
+        common.priority,
+        (request.scope["state"]["tenant"], common.cache_salt),
+        request_timeout(request, common, state.config.request_timeout),
+    )
+    events = _stream if plan.stream else _whole
+    return events(state, frame, plan, writer)
+
+
+def _stream(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> ASGIApp:
+    async def events() -> AsyncGenerator[bytes, None]:
+        with state.admit(plan.n * len(plan.prompts)):
+            job = await _prepare(state, frame, plan, writer)
+            async with aclosing(run_sequences(state, job.requests)) as deltas:
+                async for index, delta in deltas:
+                    yield to_event(job.writer.add(index, delta))
+            if plan.include_usage:
+                yield to_event(job.writer.usage_chunk())
+
+    return EventStream(events(), frame.request_id)
+
+
+def _whole(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> ASGIApp:
+    async def collect() -> bytes:
+        with state.admit(plan.n * len(plan.prompts)):
+            job = await _prepare(state, frame, plan, writer)
+            async with aclosing(run_sequences(state, job.requests)) as deltas:
+                async for index, delta in deltas:
+                    job.writer.add(index, delta)
+        return to_json(job.writer.final())
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        body = await until_gone(receive, collect())
+        headers = {"x-request-id": frame.request_id}
+        response = Response(body, headers=headers, media_type="application/json")
+        await response(scope, receive, send)
+
+    return answer
+
+
+async def _prepare(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> Job:
+    """Tokenise, check against the engine's limits, and split into sequences."""
+    limits = state.limits()
+    size = sum(len(prompt) for prompt in plan.prompts)
+    token_ids, params = await state.off_loop(
+        size, lambda: tokenize_prompts(plan, state.tokenizer, limits.max_model_len)
+    )
+    prompts = Prompts(
+        token_ids=token_ids,
+        tokenizer=state.tokenizer,
+        model=state.model_name,
+        request_id=frame.request_id,
+    )
+    requests = build_requests(token_ids, params, plan.n, frame)
+    return Job(plan, writer(plan, prompts), requests)
+
+
+def request_timeout(request: Request, common: CommonFields, default: float) -> float:
+    """Seconds that the request may take: body, else X-Request-Timeout, else default; 0 is none."""
+    if common.timeout is not None:
+        return common.timeout
+    header = request.headers.get("x-request-timeout")
+    if header is None:
+        return default
+    try:
+        seconds = float(header) if len(header) <= 32 else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 86400:
+        raise RequestError(
+            "X-Request-Timeout must be seconds in (0, 86400]", "as in 30", "X-Request-Timeout"
+        )
+    return seconds
