@@ -128,7 +128,7 @@ def fill(name: str, shape: tuple[int, ...], rng: np.random.Generator, gemma: boo
     if name.endswith(".bias"):
         return 0.5 * normal
     if "embed_tokens" in name or "lm_head" in name:
-        return 0.3 * normal
+        return (0.2 if gemma else 0.3) * normal
     return normal * (1.5 if "self_attn" in name else 1.0) / np.sqrt(shape[-1])
 
 

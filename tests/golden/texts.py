@@ -29,7 +29,7 @@ idle is a slow server, however fast its processor may be.""",
     """Question: A train leaves at 9:15 and arrives at 11:40. It stops for 5 minutes in each of
 three stations. How long is it moving?
 Answer: From 9:15 to 11:40 are 2 hours and 25 minutes, which is 145 minutes. The stops take
-3 * 5 = 15 minutes. So the train is moving for 145 - 15 = 130 minutes, or 2 hours and 10 minutes.""",
+3 * 5 = 15 minutes. So the train is moving for 145 - 15 = 130 minutes: 2 hours and 10 minutes.""",
     """Ingredients for four people:
 - 400 g of flour
 - 2 eggs and 1 extra yolk
@@ -106,43 +106,50 @@ Cuando por fin se oía el silbato, ya no quedaba ninguno: los habíamos comido t
 """,
 ]
 
-LONG = """The clock in the station hall had stopped at twenty past four, and nobody in the town could agree
-on the year. The stationmaster said it was the winter of the great snow, when no train came for nine
-days and the passengers of the last one had to be fed by the nuns. The baker said it was much later,
-in the spring when the river took the bridge, because he remembered running past the clock with a
-sack of flour on each shoulder and thinking that he was late. The schoolteacher, who liked to have
-things exact, had written to the railway company and received a form in reply.
+LONG = """\
+The clock in the station hall had stopped at twenty past four, and nobody in the town
+could agree on the year. The stationmaster said it was the winter of the great snow, when
+no train came for nine days and the passengers of the last one had to be fed by the nuns.
+The baker said it was much later, in the spring when the river took the bridge, because he
+remembered running past the clock with a sack of flour on each shoulder and thinking that
+he was late. The schoolteacher, who liked to have things exact, had written to the railway
+company and received a form in reply.
 
-Elena had come to repair it. She was nineteen and it was the first work that she had been given to do
-alone. Her master had looked at the letter, then at the map, then at her, and had said that a clock
-that nobody had touched for so long could hardly be made worse. She carried her tools in a flat
-leather case, and in her pocket a magnifying glass that had belonged to her grandmother, who had
-repaired watches through a war in a cellar by the light of a bicycle lamp.
+Elena had come to repair it. She was nineteen and it was the first work that she had been
+given to do alone. Her master had looked at the letter, then at the map, then at her, and
+had said that a clock that nobody had touched for so long could hardly be made worse. She
+carried her tools in a flat leather case, and in her pocket a magnifying glass that had
+belonged to her grandmother, who had repaired watches through a war in a cellar by the
+light of a bicycle lamp.
 
-The first thing she did was to sit down on the bench opposite and look at it for an hour. The
-stationmaster thought that she was waiting for someone. Then she asked for a ladder, and for a second
-person to hold it, and since there was no train before noon the stationmaster held it himself. She
-opened the glass, wiped the dust from the hands with a brush, and put her ear against the dial as a
-doctor does with a chest. "It is not broken," she said. "It has been stopped."
+The first thing she did was to sit down on the bench opposite and look at it for an hour.
+The stationmaster thought that she was waiting for someone. Then she asked for a ladder,
+and for a second person to hold it, and since there was no train before noon the
+stationmaster held it himself. She opened the glass, wiped the dust from the hands with a
+brush, and put her ear against the dial as a doctor does with a chest. "It is not broken,"
+she said. "It has been stopped."
 
-Behind the dial, between the great wheel and the frame, somebody had pushed a folded piece of paper.
-It was brown at the edges and had taken the shape of the teeth that had pressed on it for all those
-years. She drew it out with a pair of tweezers, very slowly, a little to the left and a little to the
-right, and when it was free the wheel gave a small sigh and moved by one tooth. The stationmaster let
-go of the ladder. He picked the paper up, unfolded it on the counter under the lamp, and read it
-twice with his finger under the line.
+Behind the dial, between the great wheel and the frame, somebody had pushed a folded piece
+of paper. It was brown at the edges and had taken the shape of the teeth that had pressed
+on it for all those years. She drew it out with a pair of tweezers, very slowly, a little
+to the left and a little to the right, and when it was free the wheel gave a small sigh
+and moved by one tooth. The stationmaster let go of the ladder. He picked the paper up,
+unfolded it on the counter under the lamp, and read it twice with his finger under the
+line.
 
-"Wait for me," it said. "I shall take the train at twenty past four." There was no name. By evening
-the whole town had been to see it. The baker thought that he knew the handwriting, and then that he
-did not. The schoolteacher noted that the word shall was used correctly. One old woman came in last,
-when the lamps had been lit and the others had gone home to supper; she read it without her glasses,
-folded it along its old lines, and asked Elena whether it would be possible to put it back.
+"Wait for me," it said. "I shall take the train at twenty past four." There was no name.
+By evening the whole town had been to see it. The baker thought that he knew the
+handwriting, and then that he did not. The schoolteacher noted that the word shall was
+used correctly. One old woman came in last, when the lamps had been lit and the others had
+gone home to supper; she read it without her glasses, folded it along its old lines, and
+asked Elena whether it would be possible to put it back.
 
-Elena thought about this for some time. She thought about her master, who would ask what had been
-wrong with the clock, and about the company, which would want a form. Then she climbed the ladder,
-this time with nobody to hold it, and set the hands to the right time, and wound the spring, and
-closed the glass. The paper she gave to the old woman. "It has waited long enough," she said. "And
-you can keep the time yourself now." The next train, as it happened, was on time.
+Elena thought about this for some time. She thought about her master, who would ask what
+had been wrong with the clock, and about the company, which would want a form. Then she
+climbed the ladder, this time with nobody to hold it, and set the hands to the right time,
+and wound the spring, and closed the glass. The paper she gave to the old woman. "It has
+waited long enough," she said. "And you can keep the time yourself now." The next train,
+as it happened, was on time.
 """
 
 # Prompts of the greedy continuations: (is it a chat message, text).
