@@ -81,6 +81,7 @@ struct RopeKVArgs {
   const float* cos_sin; // [positions][D/2 cos, D/2 sin]
   const int32_t* positions;
   const int32_t* row_slot; // [T] row of the block table
+  const uint8_t* clears_tail; // [T] last row of a request whose block began in this step
   const KVGroup* kv;
   int32_t cache_layer;
 };

@@ -81,7 +81,7 @@ void Executor::add_buffer(int64_t width) {
 }
 
 void Executor::set_kv(int64_t group, const KVGroup& kv) {
-  if ((int64_t)kv_.size() <= group) kv_.resize((size_t)group + 1);
+  if ((int64_t)kv_.size() <= group) kv_.resize((size_t)group + 1), plans_.resize((size_t)group + 1);
   kv_[(size_t)group] = kv;
 }
 
@@ -103,8 +103,8 @@ void Executor::prepare() {
   packed_head_ = allocate_rows(kHeadRows, k);
   totals_.resize((size_t)pool_.threads());
   partials_.resize((size_t)pool_.threads());
-  plans_.resize(kv_.size());
   row_slot_.resize((size_t)max_tokens_);
+  clears_tail_.resize((size_t)max_tokens_);
   int64_t vocab = weights_.empty() ? 0 : weights_[(size_t)head_.weight].panels * kPanel;
   owned_.push_back(logits_ = (float*)allocate((size_t)(kHeadRows * (vocab + 16)) * 4 + 64));
   scratch_bytes_ = round_up(sixfold_sample_scratch_bytes(vocab), 64);
@@ -264,7 +264,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
       c.rope = {x.data, x.ld, (int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.head_dim, vector_at(op.norm), vector_at(op.norm2),
-                (float)op.eps, vectors_[(size_t)op.rope], s.positions, row_slot_.data(), &kv_[(size_t)op.kv_group], (int32_t)op.cache_layer};
+                (float)op.eps, vectors_[(size_t)op.rope], s.positions, row_slot_.data(), clears_tail_.data(), &kv_[(size_t)op.kv_group], (int32_t)op.cache_layer};
       return schedule(c, run_rope, t, 2);
     }
     case kOpAttention: {
@@ -290,8 +290,12 @@ void Executor::add_phase(const Op& op, const Step& s) {
 void Executor::forward(const Step& step, int64_t begin, int64_t end) {
   step_ = step;
   phases_.clear();
-  for (int64_t r = 0; r < step.requests; r++)
-    std::fill(row_slot_.begin() + step.query_start[r], row_slot_.begin() + step.query_start[r + 1], step.slots[r]);
+  std::fill(clears_tail_.begin(), clears_tail_.begin() + step.tokens, 0);
+  for (int64_t r = 0; r < step.requests; r++) {
+    const int32_t first = step.query_start[r], last = step.query_start[r + 1] - 1;
+    std::fill(row_slot_.begin() + first, row_slot_.begin() + last + 1, step.slots[r]);
+    clears_tail_[(size_t)last] = step.positions[last] / kTile * kTile >= step.positions[first];
+  }
   int64_t states = 0, merges = 0;
   std::vector<bool> planned(plans_.size(), false);
   for (int64_t i = begin; i < end; i++) {

@@ -116,6 +116,7 @@ private:
   std::vector<std::unique_ptr<Chunked>> chunked_;
   std::vector<Phase> phases_;
   std::vector<int32_t> row_slot_;
+  std::vector<uint8_t> clears_tail_;
   Step step_{};
 };
 

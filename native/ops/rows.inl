@@ -97,22 +97,32 @@ static void rotate(float* x, const float* cos_sin, int head_dim, const float* no
 }
 
 // A page holds K [D/2][32][2] then V [D/32][16][32][2] in bf16 (pairs along D for K, along tokens
-// for V), or K [D][32] then V [32][D] in float32. Offset 0 clears V: a masked key's weight is 0,
-// and 0 x NaN of an earlier tenant would not be.
+// for V), or K [D][32] then V [32][D] in float32.
 static void write_kv(uint8_t* page, bool f32, int head_dim, int offset, const float* k, const float* v) {
   if (f32) {
     float *pk = (float*)page, *pv = pk + (int64_t)head_dim * kTile;
-    if (offset == 0) __builtin_memset(pv, 0, (size_t)head_dim * kTile * 4);
     for (int d = 0; d < head_dim; d++) pk[d * kTile + offset] = k[d];
     for (int d = 0; d < head_dim; d++) pv[offset * head_dim + d] = v[d];
     return;
   }
   uint32_t* pk = (uint32_t*)page;
   uint16_t* pv = (uint16_t*)(page + (int64_t)head_dim * kTile * 2);
-  if (offset == 0) __builtin_memset(pv, 0, (size_t)head_dim * kTile * 2);
   for (int d = 0; d < head_dim / 2; d++) pk[d * kTile + offset] = pair_bf16(k[2 * d], k[2 * d + 1]);
   for (int d = 0; d < head_dim; d++)
     pv[(d / 32) * 1024 + (offset / 2) * 64 + (d % 32) * 2 + offset % 2] = to_bf16(v[d]);
+}
+
+// Zeroes V behind `offset`: a masked key's weight is 0, and 0 x NaN of an earlier tenant would not
+// be. Only the last row of a fresh block does it, as other threads write the rows before.
+static void clear_values_behind(uint8_t* page, bool f32, int head_dim, int offset) {
+  if (f32) {
+    float* pv = (float*)page + (int64_t)head_dim * kTile;
+    for (int i = (offset + 1) * head_dim; i < kTile * head_dim; i++) pv[i] = 0.0f;
+    return;
+  }
+  uint16_t* pv = (uint16_t*)(page + (int64_t)head_dim * kTile * 2);
+  for (int t = offset + 1; t < kTile; t++)
+    for (int d = 0; d < head_dim; d++) pv[(d / 32) * 1024 + (t / 2) * 64 + (d % 32) * 2 + t % 2] = 0;
 }
 
 static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
@@ -129,6 +139,7 @@ static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
     for (int h = 0; h < a.num_kv_heads; h++) {
       rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
       write_kv(page + h * a.kv->page_bytes, a.kv->f32, dim, pos % kTile, k + h * dim, v + h * dim);
+      if (a.clears_tail[r]) clear_values_behind(page + h * a.kv->page_bytes, a.kv->f32, dim, pos % kTile);
     }
   }
 }
