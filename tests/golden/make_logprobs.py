@@ -2,7 +2,7 @@
 
 - ``logprobs_tiny.npz``, for each model NAME of ``tiny/``: ``NAME_ids_L`` ``[L]`` int32, seeded
   prompts of length L = 1, 37, 100, 530; ``NAME_lp_L`` ``[P, V]`` float32, log-probabilities (nats,
-  rounded to 2^-14) after every token, but only the last 12 for L = 530.
+  rounded to 2^-14) after each of the last P tokens, where P = 1, 37, 50, 12.
 - ``logprobs_smollm2.npz``, ``logprobs_gemma3.npz``, from the GGUF weights dequantised to float32:
   ``tokens`` ``[16, 64]`` and ``long_tokens`` ``[640]`` int32 (the texts of ``texts.py``; Gemma's
   begin with its BOS); ``rows`` ``[N, 2]`` int32 = (window, position), where window 16 is the long
@@ -39,7 +39,7 @@ from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 TINY = ["llama", "llama_rope3", "qwen2", "qwen3", "gemma3"]
-LENGTHS = {1: 1, 37: 37, 100: 100, 530: 12}  # prompt length: how many positions are stored
+LENGTHS = {1: 1, 37: 37, 100: 50, 530: 12}  # prompt length: how many positions are stored
 HEAD, TAIL, WINDOW, LONG, STEPS = 64, 32, 64, 640, 48
 SHORT_POSITIONS = [0, *range(1, WINDOW, 2)]
 LONG_POSITIONS = [30, 31, 32, 33, 127, 128, 255, 256, 257, 510, 511, 512, 513, 514, 575, 576, 639]
