@@ -20,7 +20,7 @@ SEND_BUFFER = 128 << 10
 """Kernel bytes queued for a client that doesn't read: bounds memory, and makes it noticed."""
 
 MAX_LINES = 16384
-"""CRLFs in one chunked request: a body of 1-byte chunks costs parsing out of proportion to its size."""
+"""CRLFs in one chunked request: a body of 1-byte chunks costs far more than its size."""
 
 _BUSY_BODY = (
     b'{"error":{"message":"too many connections","type":"overloaded_error",'
