@@ -34,8 +34,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 HIDDEN, FFN, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 256, 128, 2, 4, 2, 32
 BPE_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-SPM_SPECIAL = ["<unk>", "<s>", "</s>"]
-SPM_USER = ["\n\n", "\n\n\n", "▁▁", "▁▁▁▁", "<start_of_turn>", "<end_of_turn>", "<h1>", "</h1>"]
+SPM_SPECIAL = ["<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"]
+SPM_USER = [
+    "\n",
+    "\n\n",
+    "\n\n\n",
+    "  ",
+    "    ",
+    "<h1>",
+    "</h1>",
+]  # plain spaces, as in Gemma's file
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -86,10 +94,10 @@ def spm_vocabulary(size: int) -> list[tuple[str, float, TokenType]]:
     model = json.loads(tokenizer.to_str())["model"]
     merged = ["".join(pair) for pair in model["merges"]]
     chars = sorted(token for token in model["vocab"] if len(token) == 1)
-    tokens = [(t, 0.0, TokenType.CONTROL) for t in SPM_SPECIAL]
-    tokens[0] = (SPM_SPECIAL[0], 0.0, TokenType.UNKNOWN)
+    tokens = [(t, -1000.0, TokenType.CONTROL) for t in SPM_SPECIAL]
+    tokens[0] = (SPM_SPECIAL[0], -1000.0, TokenType.UNKNOWN)
     tokens += [(f"<0x{byte:02X}>", 0.0, TokenType.BYTE) for byte in range(256)]
-    tokens += [(t, 0.0, TokenType.USER_DEFINED) for t in SPM_USER]
+    tokens += [(t, -1000.0, TokenType.USER_DEFINED) for t in SPM_USER]
     known = {t for t, _, _ in tokens}
     pieces = [t for t in [*dict.fromkeys(merged), *chars] if t not in known]
     return tokens + [(t, -float(rank), TokenType.NORMAL) for rank, t in enumerate(pieces)]
