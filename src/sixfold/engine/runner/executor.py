@@ -1,0 +1,152 @@
+"""Which executor runs the program: native, or the NumPy reference behind the same few calls."""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.config import BLOCK_SIZE, EngineConfig, ModelConfig
+from sixfold.core.errors import ConfigError
+from sixfold.engine.kernels import cpu, reference_sampler
+from sixfold.engine.kernels.memory import available_memory
+from sixfold.engine.kernels.program import Attention, Program
+from sixfold.engine.kernels.reference import ReferenceModel
+from sixfold.engine.kernels.sampling import SAMPLE_RESULT
+from sixfold.engine.models import gemma, llama
+from sixfold.engine.models.weights import Weights
+from sixfold.engine.runner.step_input import StepInput
+
+Int32 = NDArray[np.int32]
+
+BUILDERS = {"llama": llama.build, "qwen2": llama.build, "qwen3": llama.build, "gemma3": gemma.build}
+"""Architecture -> the function that draws its program."""
+
+DEFAULT_KV_MB = 4096
+
+
+class Executor(Protocol):
+    """What the model runner needs."""
+
+    def forward(self, step: StepInput) -> None:
+        """Run all layers; keeps the last hidden states, writes the KV cache."""
+        ...
+
+    def sample(
+        self, rows: Int32, targets: Int32, params: NDArray[np.void]
+    ) -> NDArray[np.void]:
+        """Sample rows of the last forward (target -1), or take their target's logprobs."""
+        ...
+
+
+class ReferenceExecutor:
+    """The NumPy twin of `ops.NativeModel`, sampling included."""
+
+    def __init__(self, program: Program, weights: Weights, num_blocks: Sequence[int], f32: bool) -> None:
+        self._model = ReferenceModel(program, weights, num_blocks, "f32" if f32 else "bf16")
+
+    def forward(self, step: StepInput) -> None:
+        """Run all layers."""
+        self._model.forward(step)
+
+    def sample(self, rows: Int32, targets: Int32, params: NDArray[np.void]) -> NDArray[np.void]:
+        """Row by row."""
+        results = np.zeros(len(rows), SAMPLE_RESULT)
+        logits = self._model.logits(rows)
+        for i, record in enumerate(params):
+            if targets[i] >= 0:
+                found = reference_sampler.logprobs_row(
+                    logits[i], int(targets[i]), int(record["num_logprobs"])
+                )
+            else:
+                found = reference_sampler.sample_row(logits[i], _params_of(record))
+            count = len(found.top_ids)
+            results[i]["token"], results[i]["status"] = found.token, 0 if found.ok else 1
+            results[i]["logprob"], results[i]["rank"] = found.logprob, found.rank
+            results[i]["num_top"] = count
+            results[i]["top_ids"][:count] = found.top_ids
+            results[i]["top_logprobs"][:count] = found.top_logprobs
+        return results
+
+
+def _params_of(record: np.void) -> reference_sampler.SampleParams:
+    scalars = ("seed", "position", "temperature", "top_p", "min_p", "repetition_penalty",
+               "frequency_penalty", "presence_penalty", "top_k", "num_logprobs")  # fmt: skip
+    lists = {
+        name: tuple(_read_ints(int(record[name]), int(record[count])))
+        for name, count in (("banned_ids", "num_banned"), ("prompt_ids", "num_prompt"),
+                            ("output_ids", "num_output"))
+    }  # fmt: skip
+    count = int(record["num_bias"])
+    ids = _read_ints(int(record["bias_ids"]), count)
+    values = (ctypes.c_float * count).from_address(int(record["bias_values"])) if count else []
+    return reference_sampler.SampleParams(
+        **{name: record[name].item() for name in scalars},
+        **lists,
+        bias=tuple(zip(ids, values, strict=True)),
+    )
+
+
+def _read_ints(address: int, count: int) -> list[int]:
+    return list((ctypes.c_int32 * count).from_address(address)) if count else []
+
+
+def build_executor(
+    program: Program, weights: Weights, config: EngineConfig, max_model_len: int
+) -> tuple[Executor, list[int]]:
+    """The executor and the number of KV blocks per group (null block included).
+
+    Raises ConfigError where memory or the ISA tier does not allow it.
+    """
+    f32 = weights["embed.weight"].format == "f32"
+    num_blocks = _count_blocks(program, config, max_model_len, f32)
+    if config.executor == "reference":
+        return ReferenceExecutor(program, weights, num_blocks, f32), num_blocks
+    try:
+        from sixfold.engine.kernels import ops
+    except ImportError as error:
+        raise ConfigError(
+            f"the native module is missing ({error})",
+            "install a wheel, or build with a C++ compiler; --executor reference runs without it",
+        ) from error
+    options = ops.NativeOptions(
+        isa=cpu.choose_tier(config.isa),
+        threads=config.num_threads or cpu.allowed_threads(),
+        max_tokens=config.max_num_batched_tokens,
+        max_positions=max_model_len,
+    )
+    model = ops.NativeModel(program, weights, num_blocks, "f32" if f32 else "bf16", options)
+    return model, num_blocks
+
+
+def _count_blocks(program: Program, config: EngineConfig, max_model_len: int, f32: bool) -> list[int]:
+    groups = len(program.kv_groups)
+    if config.num_kv_blocks:
+        return [config.num_kv_blocks + 1] * groups
+    budget = config.kv_cache_memory_mb << 20
+    if not budget:
+        budget = min(DEFAULT_KV_MB << 20, (available_memory() or 4 << 30) // 4)
+    # Every group gets the same number of blocks: the widest need (no window) sets the pace.
+    blocks = budget // sum(_block_bytes(program, g, f32) for g in range(groups))
+    # More blocks than all sequences at their longest can fill would never be used.
+    blocks = min(blocks, config.max_num_seqs * -(-max_model_len // BLOCK_SIZE) * 4)
+    if blocks < 1:
+        raise ConfigError("the KV cache has no room for one block", "raise --kv-cache-memory-mb")
+    return [int(blocks) + 1] * groups
+
+
+def _block_bytes(program: Program, group: int, f32: bool) -> int:
+    ops = [o for o in program.ops if isinstance(o, Attention) and o.kv_group == group]
+    return sum(2 * BLOCK_SIZE * o.head_dim * o.num_kv_heads * (4 if f32 else 2) for o in ops)
+
+
+def build_program(model: ModelConfig) -> Program:
+    """The model's op program."""
+    return BUILDERS[model.architecture](model)
+
+
+def default_cache_dir(config: EngineConfig, home: Path) -> Path:
+    """Where packed weights go."""
+    return Path(config.cache_dir).expanduser() if config.cache_dir else home

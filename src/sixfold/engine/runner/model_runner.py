@@ -1,0 +1,113 @@
+"""Runs a scheduled step: arrays in, one executor call each for the layers and for sampling.
+
+Not here: which tokens run (scheduler), when a request is over (engine/engine.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.request import EngineRequest, Logprob
+from sixfold.engine.runner.executor import Executor
+from sixfold.engine.runner.sampling_batch import SamplingBatch
+from sixfold.engine.runner.step_input import StepInputBuilder
+from sixfold.engine.scheduler.output import ScheduledChunk
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class SampledToken:
+    """A request's new token. `failed`: no finite logit was left, the token means nothing."""
+
+    token_id: int
+    logprobs: list[Logprob] | None = None
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class StepResult:
+    """Per request id: the sampled token, and logprobs of prompt tokens (position -> entry)."""
+
+    sampled: dict[str, SampledToken] = field(default_factory=dict)
+    prompt_logprobs: dict[str, dict[int, list[Logprob]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What sampling needs of a request: the request itself and the tokens it has generated."""
+
+    request: EngineRequest
+    output: Sequence[int]
+
+
+class ModelRunner:
+    """Turns chunks into tokens."""
+
+    def __init__(
+        self, executor: Executor, builder: StepInputBuilder, sampling: SamplingBatch
+    ) -> None:
+        self._executor = executor
+        self._builder = builder
+        self._sampling = sampling
+
+    def execute(
+        self, chunks: Sequence[ScheduledChunk], view: Callable[[str], RequestView]
+    ) -> StepResult:
+        """Run the chunks' tokens and sample those that ask for it."""
+        step = self._builder.build(chunks)
+        self._executor.forward(step)
+        result = StepResult()
+        ends = step.query_start_loc[1:] - 1
+        sampling = [i for i, chunk in enumerate(chunks) if chunk.samples]
+        if sampling:
+            self._sample([chunks[i] for i in sampling], ends[sampling], view, result)
+        for index, chunk in enumerate(chunks):
+            if chunk.prompt_logprobs:
+                first = int(step.query_start_loc[index])
+                self._score_prompt(chunk, first, view(chunk.request_id).request, result)
+        return result
+
+    def _sample(
+        self, chunks: list[ScheduledChunk], rows: Int32,
+        view: Callable[[str], RequestView], result: StepResult,
+    ) -> None:  # fmt: skip
+        views = [view(chunk.request_id) for chunk in chunks]
+        for chunk, v in zip(chunks, views, strict=True):
+            self._sampling.start(chunk.slot, v.request)
+        params = self._sampling.records([c.slot for c in chunks], [v.output for v in views])
+        targets = np.full(len(rows), -1, np.int32)
+        found = self._executor.sample(rows.astype(np.int32), targets, params)
+        tokens, status = found["token"].tolist(), found["status"].tolist()
+        for i, (chunk, v) in enumerate(zip(chunks, views, strict=True)):
+            logprobs = _logprobs(found[i]) if v.request.params.logprobs is not None else None
+            result.sampled[chunk.request_id] = SampledToken(tokens[i], logprobs, status[i] != 0)
+
+    def _score_prompt(
+        self, chunk: ScheduledChunk, first_row: int, request: EngineRequest, result: StepResult
+    ) -> None:
+        """Row p of the prompt scores token p + 1."""
+        prompt = request.prompt_token_ids
+        stop = min(chunk.start + len(chunk.token_ids), len(prompt) - 1)
+        count = stop - chunk.start
+        if count <= 0:
+            return
+        rows = np.arange(first_row, first_row + count, dtype=np.int32)
+        targets = np.array(prompt[chunk.start + 1 : stop + 1], np.int32)
+        wanted = request.params.prompt_logprobs or 0
+        params = self._sampling.params_for_prompt(count, wanted)
+        found = self._executor.sample(rows, targets, params)
+        scores = result.prompt_logprobs.setdefault(chunk.request_id, {})
+        for i in range(count):
+            scores[chunk.start + 1 + i] = _logprobs(found[i])
+
+
+def _logprobs(found: np.void) -> list[Logprob]:
+    """The chosen token first, then the best ones."""
+    count = int(found["num_top"])
+    entries = [Logprob(int(found["token"]), float(found["logprob"]), int(found["rank"]))]
+    best = zip(found["top_ids"][:count].tolist(), found["top_logprobs"][:count].tolist(), strict=True)
+    entries += [Logprob(i, p, rank) for rank, (i, p) in enumerate(best, 1)]
+    return entries

@@ -1,0 +1,130 @@
+"""Sampling parameters as the native sampler takes them, one record per running slot.
+
+A slot's record is filled once when its request starts; each step only sets the position, and for
+requests with penalties or min_tokens the lists. Not here: the sampling itself.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.request import EngineRequest, SamplingParams
+from sixfold.engine.kernels.sampling import SAMPLE_PARAMS
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class _Lists:
+    """Arrays whose addresses a record holds: they live as long as the slot's request."""
+
+    banned: Int32
+    prompt: Int32
+    output: Int32
+    bias_ids: Int32
+    bias_values: NDArray[np.float32]
+    min_tokens: int
+    penalised: bool
+    num_output: int = 0
+
+
+class SamplingBatch:
+    """Records of all slots. `engine_seed` seeds requests that bring none, by their id."""
+
+    def __init__(self, max_num_seqs: int, eos_token_ids: Sequence[int], engine_seed: int) -> None:
+        self._records = np.zeros(max_num_seqs, SAMPLE_PARAMS)
+        self._lists: list[_Lists | None] = [None] * max_num_seqs
+        self._owners: list[str | None] = [None] * max_num_seqs
+        self._eos = list(eos_token_ids)
+        self._seed = engine_seed
+
+    def start(self, slot: int, request: EngineRequest) -> None:
+        """Fill the slot's record, unless it already is this request's."""
+        if self._owners[slot] == request.request_id:
+            return
+        self._owners[slot] = request.request_id
+        p, record = request.params, self._records[slot]
+        seed = p.seed if p.seed is not None else _derived_seed(self._seed, request.request_id)
+        record["seed"] = seed & (2**64 - 1)
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty",
+                     "presence_penalty"):  # fmt: skip
+            record[name] = getattr(p, name)
+        record["top_k"] = max(0, p.top_k)
+        record["num_logprobs"] = -1 if p.logprobs is None else p.logprobs
+        self._lists[slot] = lists = self._make_lists(request)
+        if lists is not None:
+            _point(record, lists)
+
+    def records(
+        self, slots: Sequence[int], outputs: Sequence[Sequence[int]]
+    ) -> NDArray[np.void]:
+        """Records of `slots` for their next token; `outputs` are the tokens each has generated."""
+        for slot, output in zip(slots, outputs, strict=True):
+            record, lists = self._records[slot], self._lists[slot]
+            record["position"] = len(output)
+            if lists is not None:
+                _update(record, lists, output)
+        return self._records[list(slots)]
+
+    def params_for_prompt(self, count: int, num_logprobs: int) -> NDArray[np.void]:
+        """Records for rows whose logprobs are asked for, not a token."""
+        records = np.zeros(count, SAMPLE_PARAMS)
+        records["num_logprobs"] = num_logprobs
+        return records
+
+    def _make_lists(self, request: EngineRequest) -> _Lists | None:
+        p = request.params
+        banned = self._banned(p)
+        if not (banned or p.logit_bias or _has_penalties(p)):
+            return None
+        prompt = request.prompt_token_ids if _has_penalties(p) else []
+        capacity = 256 if _has_penalties(p) else 0
+        return _Lists(
+            np.array(banned, np.int32), np.array(prompt, np.int32), np.empty(capacity, np.int32),
+            np.array(list(p.logit_bias), np.int32),
+            np.array(list(p.logit_bias.values()), np.float32), p.min_tokens, _has_penalties(p),
+        )  # fmt: skip
+
+    def _banned(self, p: SamplingParams) -> list[int]:
+        if p.min_tokens <= 0:
+            return []
+        return sorted({*self._eos, *p.stop_token_ids})
+
+
+def _has_penalties(p: SamplingParams) -> bool:
+    return (p.repetition_penalty, p.frequency_penalty, p.presence_penalty) != (1.0, 0.0, 0.0)
+
+
+def _point(record: np.void, lists: _Lists) -> None:
+    for name, array in (("banned", lists.banned), ("prompt", lists.prompt)):
+        record[f"num_{name}"] = len(array)
+        record[f"{name}_ids"] = array.ctypes.data
+    record["num_bias"] = len(lists.bias_ids)
+    record["bias_ids"] = lists.bias_ids.ctypes.data
+    record["bias_values"] = lists.bias_values.ctypes.data
+    record["output_ids"] = lists.output.ctypes.data
+    record["num_output"] = 0
+
+
+def _update(record: np.void, lists: _Lists, output: Sequence[int]) -> None:
+    """Lift the ban once min_tokens are out; append what is new in `output`."""
+    if len(output) >= lists.min_tokens:
+        record["num_banned"] = 0
+    if not lists.penalised:
+        return
+    if len(output) > len(lists.output):
+        grown = np.empty(2 * len(output), np.int32)
+        grown[: lists.num_output] = lists.output[: lists.num_output]
+        lists.output = grown
+        record["output_ids"] = grown.ctypes.data
+    lists.output[lists.num_output : len(output)] = output[lists.num_output :]
+    lists.num_output = len(output)
+    record["num_output"] = len(output)
+
+
+def _derived_seed(engine_seed: int, request_id: str) -> int:
+    key = engine_seed.to_bytes(8, "little", signed=True)
+    return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=8, key=key).digest())

@@ -1,0 +1,55 @@
+"""The arrays of one step, built from the scheduler's output. Moves numbers, decides nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.config import BLOCK_SIZE
+from sixfold.engine.scheduler.output import ScheduledChunk
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class StepInput:
+    """T tokens of R requests.
+
+    token_ids, positions int32 [T]; query_start_loc int32 [R + 1]; slots int32 [R] (rows of the
+    block tables); block_tables per KV group int32 [max_num_seqs, max_blocks] (0: no block).
+    """
+
+    token_ids: Int32
+    positions: Int32
+    query_start_loc: Int32
+    slots: Int32
+    block_tables: list[Int32]
+
+
+class StepInputBuilder:
+    """Keeps the block tables between steps; each step only writes what changed."""
+
+    def __init__(self, num_groups: int, max_num_seqs: int, max_model_len: int) -> None:
+        width = -(-max_model_len // BLOCK_SIZE) + 1
+        self.block_tables = [np.zeros((max_num_seqs, width), np.int32) for _ in range(num_groups)]
+
+    def build(self, chunks: Sequence[ScheduledChunk]) -> StepInput:
+        """Arrays for `chunks`, in their order."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        starts = [0]
+        slots: list[int] = []
+        for chunk in chunks:
+            count = len(chunk.token_ids)
+            tokens += chunk.token_ids
+            positions += range(chunk.start, chunk.start + count)
+            starts.append(len(tokens))
+            slots.append(chunk.slot)
+            for table, changes in zip(self.block_tables, chunk.new_blocks, strict=True):
+                for index, block in changes:
+                    table[chunk.slot, index] = block
+        return StepInput(
+            np.array(tokens, np.int32), np.array(positions, np.int32),
+            np.array(starts, np.int32), np.array(slots, np.int32), self.block_tables,
+        )  # fmt: skip
