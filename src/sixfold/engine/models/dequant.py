@@ -129,7 +129,7 @@ def _q4_1(blocks: Bytes) -> Parts:
 
 def _fifth_bits(blocks: Bytes, at: int) -> Bytes:
     """Bit i of the 32-bit word at byte `at`, as 16 in column i: [blocks, 32]."""
-    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << 4
+    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << np.uint8(4)
 
 
 def _q5_0(blocks: Bytes) -> Parts:

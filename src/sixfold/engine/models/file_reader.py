@@ -33,7 +33,7 @@ class FileReader:
         """Exactly `size` bytes from `offset`. Raises ModelError if the file does not have them."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise ModelError(
-                f"{self.path.name} ends at byte {self.size}, but {size} bytes at {offset} are needed",
+                f"{self.path.name} ends at byte {self.size}: no {size} bytes at {offset}",
                 "the file is truncated or damaged: fetch it again",
             )
         parts = []

@@ -10,6 +10,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -75,7 +76,7 @@ class StringArray(Sequence[str]):
         """All strings."""
         data, starts = self._data, self._starts
         try:
-            return [data[a : b - 8].decode() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+            return [data[a : b - 8].decode() for a, b in pairwise(starts)]
         except UnicodeDecodeError as error:
             raise ModelError("a string array in the file is not UTF-8", _READ_AGAIN) from error
 
@@ -85,7 +86,7 @@ Value = int | float | bool | str | NDArray[Any] | StringArray
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies: `shape` is row-major (rows first), `offset` counts from the file's start."""
+    """Where a tensor lies: `shape` has rows first, `offset` counts from the file's start."""
 
     name: str
     kind: str

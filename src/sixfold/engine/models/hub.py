@@ -1,0 +1,113 @@
+"""Fetches a model from the Hugging Face hub through the optional huggingface_hub library.
+
+Takes safetensors, GGUF and JSON only: never pickled weights, never code.
+"""
+
+import os
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from sixfold.core.errors import ModelError, NotFoundError
+from sixfold.engine.models.registry import model_dir, only_gguf
+from sixfold.engine.models.wheels import Progress
+
+_CONFIG = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "LICENSE*",
+    "chat_template.json", "chat_template.jinja", "model.safetensors.index.json",
+)  # fmt: skip
+
+
+def pull_hub(name: str, home: Path, progress: Progress) -> Path:
+    """Fetch org/name (its safetensors, or its only GGUF file) or org/name/file.gguf.
+
+    An interrupted pull goes on where it was. Raises ModelError, NotFoundError.
+    """
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise ModelError(
+            f"{name} comes from the Hugging Face hub, which needs the extra 'hub'",
+            "run: pip install 'sixfold[hub]'",
+        ) from error
+    repo, file = name, ""
+    if name.endswith(".gguf"):
+        repo, _, file = name.rpartition("/")
+    goal = model_dir(repo, home)
+    if (goal / file).is_file() if file else goal.is_dir():
+        return only_gguf(goal / file)
+    downloads = home / "downloads" / goal.name
+    try:
+        info = hub.model_info(repo, files_metadata=True)
+        sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
+        wanted = choose_files(repo, list(sizes), file)
+        done, total = 0, sum(sizes[f] for f in wanted)
+        for item in wanted:
+            progress(done, total, item)
+            hub.hf_hub_download(repo, item, local_dir=downloads, revision=info.sha)
+            done += sizes[item]
+        progress(done, total, repo)
+    except (ModelError, NotFoundError):
+        raise
+    except Exception as error:  # the library raises its own, its HTTP client's and OSErrors
+        raise _hub_error(repo, error) from error
+    return only_gguf(_move(downloads, goal, wanted) / file)
+
+
+def choose_files(repo: str, files: list[str], file: str = "") -> list[str]:
+    """What to fetch of a repository's files: the top level's weights and JSON, small ones first.
+
+    Raises NotFoundError if `file` is not among them, ModelError if there is nothing to run.
+    """
+    top = [f for f in files if "/" not in f and "\\" not in f and not f.startswith(".")]
+    if file:
+        if file not in top:
+            raise NotFoundError(f"{repo} has no file {file}", "look at the repository's files")
+        return [file]
+    config = [f for f in top if any(fnmatchcase(f, pattern) for pattern in _CONFIG)]
+    weights = sorted(f for f in top if f.endswith(".safetensors"))
+    if weights and "config.json" in config:
+        return config + weights
+    gguf = sorted(f for f in top if f.endswith(".gguf"))
+    if len(gguf) == 1:
+        return gguf
+    if gguf:
+        raise ModelError(
+            f"{repo} has {len(gguf)} GGUF files: {', '.join(gguf[:20])}",
+            f"name one: sixfold pull {repo}/{gguf[0]}",
+        )
+    raise ModelError(
+        f"{repo} has neither safetensors with a config.json nor GGUF files",
+        "other formats are never loaded: choose another repository",
+    )
+
+
+def _move(downloads: Path, goal: Path, wanted: list[str]) -> Path:
+    """Give the finished files their place: a new directory at once, or one file more in it."""
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(downloads / ".cache", ignore_errors=True)  # the library's own bookkeeping
+    if goal.is_dir():
+        for item in wanted:
+            os.replace(downloads / item, goal / item)
+        shutil.rmtree(downloads, ignore_errors=True)
+    else:
+        os.replace(downloads, goal)
+    return goal
+
+
+def _hub_error(repo: str, error: Exception) -> ModelError:
+    kind = type(error).__name__
+    status: Any = getattr(getattr(error, "response", None), "status_code", None)
+    if kind == "GatedRepoError" or status in (401, 403):
+        return ModelError(
+            f"the hub does not give out {repo} to everybody",
+            "accept its terms on its page and set HF_TOKEN, or check the name",
+        )
+    if kind == "RepositoryNotFoundError" or status == 404:
+        return ModelError(f"the hub has no model {repo}", "check the name")
+    return ModelError(
+        f"cannot fetch {repo} from the hub: {kind}: {str(error)[:200]}",
+        "is the hub reachable? pull again to go on",
+    )
