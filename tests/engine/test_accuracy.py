@@ -1,0 +1,92 @@
+"""Next-token distributions against transformers in fp32 (tests/golden), model by model."""
+
+import json
+from pathlib import Path
+
+import divergence
+import numpy as np
+import pytest
+from engine.scoring import Scorer
+
+from sixfold.engine.kernels import ops
+from sixfold.engine.models.registry import sixfold_home
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TINY = ("llama", "llama_rope3", "qwen2", "qwen3", "gemma3")
+YARDSTICK = json.loads((GOLDEN / "logprobs.json").read_text())
+
+
+def real_model(name: str) -> Path:
+    """A pulled model's .gguf, or skip."""
+    found = sorted((sixfold_home() / "models" / name).glob("*.gguf"))
+    if not found:
+        pytest.skip(f"{name} is not pulled: sixfold pull {name}")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("packed")
+
+
+@pytest.mark.parametrize("isa", ops.tiers())
+@pytest.mark.parametrize("name", TINY)
+def test_f32_agrees_with_transformers(name, isa, cache):
+    """The issue's bound is 2e-3; a wrong activation hides below that, so 2e-4 is asked."""
+    scorer = Scorer(GOLDEN / "tiny" / name, "f32", cache, isa)
+    with np.load(GOLDEN / "logprobs_tiny.npz") as golden:
+        for length in (1, 37, 100, 530):
+            expected = golden[f"{name}_lp_{length}"]
+            ours = scorer.logprobs(golden[f"{name}_ids_{length}"])[-len(expected) :]
+            assert np.abs(ours - expected).max() <= 2e-4
+
+
+@pytest.mark.parametrize("isa", ops.tiers())
+@pytest.mark.parametrize("name", TINY)
+def test_bf16_is_as_good_as_transformers_bf16(name, isa, cache):
+    scorer = Scorer(GOLDEN / "tiny" / name, "bf16", cache, isa)
+    divergences = []
+    with np.load(GOLDEN / "logprobs_tiny.npz") as golden:
+        for length in (1, 37, 100, 530):
+            expected = golden[f"{name}_lp_{length}"]
+            ours = scorer.logprobs(golden[f"{name}_ids_{length}"])[-len(expected) :]
+            divergences.append(divergence.exact_kl(expected, ours))
+    assert np.concatenate(divergences).mean() <= 1.2 * YARDSTICK["tiny"][name]["bf16_kl"]
+
+
+def mean_kl(scorer: Scorer, fixture) -> float:
+    """Mean KL(transformers fp32 || ours) over the fixture's positions."""
+    windows = [*fixture["tokens"], fixture["long_tokens"]]
+    found: dict[int, np.ndarray] = {}
+    total = []
+    for row, (window, position) in enumerate(fixture["rows"]):
+        if window not in found:
+            found = {window: scorer.logprobs(windows[window])}
+        total.append(divergence.estimated_kl(fixture, row, found[window][position]))
+    return float(np.mean(total))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [
+        ("f32", 1e-5),
+        ("bf16", 1.2 * YARDSTICK["smollm2"]["bf16_kl"]),
+        ("int8", 5e-3),
+        ("int4", 5e-3),
+    ],
+)
+def test_smollm2_divergence(dtype, bound, cache):
+    """int4 runs the file's own 4-bit codes, so only its int8 activations count."""
+    scorer = Scorer(real_model("smollm2-135m"), dtype, cache)
+    fixture = dict(np.load(GOLDEN / "logprobs_smollm2.npz"))
+    assert mean_kl(scorer, fixture) <= bound
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [("f32", 1e-5), ("bf16", 1.2 * YARDSTICK["gemma3"]["bf16_kl"]), ("int8", 5e-3)],
+)
+def test_gemma3_divergence(dtype, bound, cache):
+    scorer = Scorer(real_model("gemma3-270m"), dtype, cache)
+    fixture = dict(np.load(GOLDEN / "logprobs_gemma3.npz"))
+    assert mean_kl(scorer, fixture) <= bound
