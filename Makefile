@@ -1,0 +1,52 @@
+# Needs Python 3.11+ and make; everything else is fetched into .venv. `make` alone lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?= smollm2-135m
+BIN := $(VENV)/bin
+NATIVE := $(shell find native -type f 2>/dev/null)
+BUILD := pyproject.toml CMakeLists.txt tools/setup_venv.py $(NATIVE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev model demo test test-all check docs bench wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.base ## Build and install sixfold into .venv
+dev: $(VENV)/.dev
+
+$(VENV)/.base: $(BUILD)
+	@$(PYTHON) tools/setup_venv.py --venv $(VENV)
+	@touch $@
+
+$(VENV)/.dev: $(BUILD)
+	@$(PYTHON) tools/setup_venv.py --venv $(VENV) --dev
+	@touch $(VENV)/.base $@
+
+model: $(VENV)/.base
+	@$(BIN)/sixfold pull $(MODEL)
+
+demo: model ## Serve a real model; show what batching and prefix caching do to it
+	@$(BIN)/python benchmarks/demo.py --model $(MODEL)
+
+test: $(VENV)/.dev model ## Run the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev model ## Run the tests, the slow ones too
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs
+	@$(BIN)/python tools/check.py
+
+docs: $(VENV)/.dev ## Write the generated pages anew
+	@$(BIN)/python tools/gen_docs.py
+
+bench: model ## Measure the server's throughput (see benchmarks/ for the rest)
+	@$(BIN)/python benchmarks/server_throughput.py --model $(MODEL)
+
+wheel: $(VENV)/.dev ## Build a manylinux wheel into dist/ and try it in a fresh environment
+	@$(BIN)/python tools/build_wheel.py
+
+clean: ## Remove all that make made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src -name '*.so' -delete
