@@ -20,6 +20,7 @@ def server() -> Iterator[Server]:
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.stderr()
+    running.close()
 
 
 @pytest.fixture
@@ -33,5 +34,5 @@ def start_server() -> Iterator[Callable[..., Server]]:
 
     yield start
     for running in servers:
-        running.process.kill()
-        running.process.wait()
+        running.kill()
+        running.close()

@@ -18,6 +18,7 @@ from sixfold.core.errors import ModelError, RequestError
 from sixfold.core.metrics import EngineStats
 from sixfold.core.request import EngineRequest, Logprob, RequestDelta, Timings
 
+FAKE_MODELS = ("fake", "no-such-model", "dies-at-start")
 VOCAB_SIZE = 256
 MAX_MODEL_LEN = 512
 EOS = 0
@@ -59,6 +60,9 @@ class FakeTokenizer:
     def encode(self, text: str, add_special_tokens: bool = True, parse_special: bool = True):
         return list(text.encode())
 
+    def min_tokens(self, text: str) -> int:
+        return len(text)
+
     def decode(self, ids, skip_special_tokens: bool = True) -> str:
         return bytes(ids).decode("utf-8", "replace")
 
@@ -92,6 +96,10 @@ class FakeEngine:
         self._generation_tokens = 0
 
     def add_request(self, request: EngineRequest) -> None:
+        request.params.validate(VOCAB_SIZE)
+        ids = request.prompt_token_ids
+        if not 0 < len(ids) < MAX_MODEL_LEN or min(ids) < 0 or max(ids) >= VOCAB_SIZE:
+            raise RequestError("the prompt is no prompt", param="prompt")
         text = bytes(request.prompt_token_ids).decode("utf-8", "replace")
         if "raise-add" in text:
             raise ValueError("a bug in the fake engine")
@@ -138,7 +146,8 @@ class FakeEngine:
         token = output_token(request.prompt_token_ids, position)
         sequence.num_output += 1
         self._generation_tokens += 1
-        limit = request.params.max_tokens or 1
+        room = MAX_MODEL_LEN - len(request.prompt_token_ids)
+        limit = min(request.params.max_tokens or room, room)
         reason = "length" if sequence.num_output >= limit else None
         if token in request.params.stop_token_ids:
             reason = "stop"

@@ -1,5 +1,6 @@
 """Starts a real server process (in front of the fake engine) and speaks to it over loopback."""
 
+import contextlib
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import msgspec
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[2] / "src"
 PATIENCE = 30.0
-"""Seconds after which something that should happen at once is given up: only a broken build waits."""
+"""Seconds after which something that should happen at once is given up."""
 
 
 def environment() -> dict[str, str]:
@@ -42,13 +43,12 @@ class Server:
     def __init__(self, engine: dict[str, Any] | None = None, **config: Any) -> None:
         engine_json = msgspec.json.encode({"model": "fake"} | (engine or {})).decode()
         config_json = msgspec.json.encode({"port": 0} | config).decode()
-        self._stderr = tempfile.TemporaryFile(mode="w+")
-        script = os.environ.get("SIXFOLD_TEST_SERVER", str(HERE / "serve_fake.py"))
+        self._stderr = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed by close)
         self.process = subprocess.Popen(
-            [sys.executable, script, engine_json, config_json],
+            [sys.executable, str(HERE / "serve_fake.py"), engine_json, config_json],
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment(),
+            env=environment() | {"PYTHONFAULTHANDLER": "1"},
             text=True,
         )
         assert self.process.stdout is not None
@@ -61,6 +61,10 @@ class Server:
         """What the server and its engine have said so far."""
         self._stderr.seek(0)
         return self._stderr.read()
+
+    def close(self) -> None:
+        """Forget what was said."""
+        self._stderr.close()
 
     def client(self, **kwargs: Any) -> httpx.Client:
         """An HTTP client of this server."""
@@ -102,10 +106,8 @@ class Server:
     def raw(self, data: bytes) -> bytes:
         """Send bytes and read to the end of the connection."""
         with self.connect() as sock:
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 sock.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
             return read_all(sock)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -119,18 +121,22 @@ class Server:
         try:
             return self.process.wait(PATIENCE)
         finally:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def read_all(sock: socket.socket) -> bytes:
     """Everything until the other side ends the connection, politely or not."""
     parts = []
-    try:
+    with contextlib.suppress(ConnectionResetError):
         while data := sock.recv(65536):
             parts.append(data)
-    except ConnectionResetError:
-        pass
     return b"".join(parts)
 
 

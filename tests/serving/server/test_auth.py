@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from server_harness import Server
 
+from server_harness import Server
 from sixfold.core.errors import ConfigError
 from sixfold.serving.server.app import ROUTES
 from sixfold.serving.server.config import ServerConfig, is_loopback
@@ -21,6 +21,7 @@ def locked() -> Iterator[Server]:
     running = Server(api_keys=[KEY, "other-key"])
     yield running
     assert running.stop() == 0
+    running.close()
 
 
 def _paths() -> list[str]:

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from server_harness import Server, request_bytes
 
+from server_harness import Server, request_bytes
 from sixfold.serving.server import responses
 
 _MESSAGES = [{"role": "user", "content": "hi"}]
@@ -63,6 +63,7 @@ COMPLETIONS: list[tuple[dict, str]] = [
     ({"timeout": 0}, "timeout"),
     ({"timeout": -5}, "timeout"),
     ({"priority": 2**40}, "priority"),
+    ({"priority": 1}, "priority"),
     ({"stream": "yes"}, "stream"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": {"what": 1}}, "stream_options"),

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from fake_engine import expected_text
 from server_harness import PATIENCE, Server, eventually, read_all, request_bytes
 
@@ -24,6 +25,7 @@ def strict() -> Iterator[Server]:
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.stderr()
+    running.close()
 
 
 @pytest.fixture(autouse=True)
@@ -140,9 +142,7 @@ def test_large_headers_are_refused(strict: Server, head: str) -> None:
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
     ],
 )
-def test_ambiguous_framing_is_refused_and_ends_the_connection(
-    strict: Server, framing: str
-) -> None:
+def test_ambiguous_framing_is_refused_and_ends_the_connection(strict: Server, framing: str) -> None:
     head = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     smuggled = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = strict.raw(f"{head}{framing}\r\n0\r\n\r\n{smuggled}".encode())

@@ -3,9 +3,9 @@
 import httpx
 import msgspec
 import pytest
+
 from fake_engine import expected_text, output_token
 from server_harness import Server, events
-
 from sixfold.serving.server import responses
 from sixfold.serving.server.app import ROUTES
 

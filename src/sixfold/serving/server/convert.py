@@ -262,14 +262,12 @@ def tokenize_prompts(
     Raises RequestError where a prompt is empty or leaves no room. Slow for long texts.
     """
     plan.params.validate(tokenizer.vocab_size)
+    for text in plan.prompts:
+        if isinstance(text, str):
+            _check_length(tokenizer.min_tokens(text), max_model_len)
     prompts = [_token_ids(p, tokenizer, plan.add_special_tokens) for p in plan.prompts]
     longest = max(len(ids) for ids in prompts)
-    if longest >= max_model_len:
-        raise RequestError(
-            f"the prompt has {longest} tokens, but the context holds {max_model_len} with output",
-            "shorten the prompt, or serve with a larger max_model_len",
-            param="prompt",
-        )
+    _check_length(longest, max_model_len)
     room = max_model_len - longest
     wanted = plan.params.max_tokens
     if wanted is None:
@@ -284,6 +282,15 @@ def tokenize_prompts(
     params = msgspec.structs.replace(plan.params, max_tokens=wanted)
     params.validate(tokenizer.vocab_size)
     return prompts, params
+
+
+def _check_length(num_tokens: int, max_model_len: int) -> None:
+    if num_tokens >= max_model_len:
+        raise RequestError(
+            f"the prompt has {num_tokens} or more tokens, but the context holds {max_model_len}",
+            "shorten the prompt, or serve with a larger max_model_len",
+            param="prompt",
+        )
 
 
 def _token_ids(

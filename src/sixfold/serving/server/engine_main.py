@@ -92,9 +92,13 @@ class Connection:
             raise Disconnected("the socket belongs to another user")
         return sock
 
+    def close(self) -> None:
+        """End the connection."""
+        self._sock.close()
+
     def reconnect(self) -> None:
         """Drop a connection whose framing broke. Raises Disconnected where nobody listens."""
-        self._sock.close()
+        self.close()
         try:
             self._sock = self._connect()
         except OSError as error:
@@ -193,7 +197,7 @@ class EngineLoop:
             self._reject(name, SixfoldError("request_id is in use"))
             return
         try:
-            check_request(request, self._ready)
+            check_times(request)
             self._engine.add_request(request)
         except SixfoldError as error:
             self._reject(name, error)
@@ -252,22 +256,8 @@ class EngineLoop:
         self._live.clear()
 
 
-def check_request(request: EngineRequest, limits: ipc.Ready) -> None:
-    """What must hold before a request may touch an engine, whoever sent it. Raises RequestError."""
-    request.params.validate(limits.vocab_size)
-    tokens = request.prompt_token_ids
-    if not 0 < len(tokens) < limits.max_model_len:
-        raise RequestError(
-            f"the prompt has {len(tokens)} tokens, but must have 1 to {limits.max_model_len - 1}",
-            "shorten it, or raise max_model_len",
-            param="prompt",
-        )
-    if min(tokens) < 0 or max(tokens) >= limits.vocab_size:
-        raise RequestError(
-            f"the prompt has a token id outside the vocabulary of {limits.vocab_size}",
-            "use ids from /tokenize",
-            param="prompt",
-        )
+def check_times(request: EngineRequest) -> None:
+    """Times and priorities are compared by the scheduler: refuse those without an order."""
     times = (request.arrival_time, request.deadline or 0.0)
     if not all(math.isfinite(t) for t in times) or abs(request.priority) > 1 << 31:
         raise RequestError("deadline or priority is out of range", param="timeout")

@@ -29,6 +29,10 @@ class ServerTokenizer(Protocol):
         """Token ids of `text`."""
         ...
 
+    def min_tokens(self, text: str) -> int:
+        """A lower bound on len(encode(text)), at once: refuses huge prompts."""
+        ...
+
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of token ids."""
         ...
@@ -46,10 +50,10 @@ class ServerTokenizer(Protocol):
 
 def load_model_tokenizer(config: EngineConfig) -> ServerTokenizer:
     """The tokenizer of the model that `config` names. Raises ModelError, NotFoundError."""
-    from sixfold.engine.models.registry import resolve_model
+    from sixfold.engine.models.registry import resolve, sixfold_home
     from sixfold.engine.models.tokenizer import load_tokenizer
 
-    tokenizer: ServerTokenizer = load_tokenizer(resolve_model(config.model))
+    tokenizer: ServerTokenizer = load_tokenizer(resolve(config.model, sixfold_home()))
     return tokenizer
 
 

@@ -16,7 +16,7 @@ from sixfold.serving.server.protocol import DetokenizeFields, TokenizeFields, de
 from sixfold.serving.server.render import token_text
 from sixfold.serving.server.responses import to_json
 from sixfold.serving.server.routes_openai import read_json_body
-from sixfold.serving.server.state import ServerState
+from sixfold.serving.server.state import SLOW_TEXT, ServerState
 
 STATS_SECONDS = 1.0
 """How long /metrics and /load wait for an engine that is in a long step."""
@@ -76,7 +76,7 @@ async def tokenize(state: ServerState, request: Request) -> Response:
         )
 
     limits = state.limits()
-    return _json(await _off_loop(state, len(body), work))
+    return _json(await _off_loop(state, SLOW_TEXT, work))
 
 
 async def detokenize(state: ServerState, request: Request) -> Response:

@@ -32,7 +32,7 @@ from sixfold.serving.server.protocol import (
 )
 from sixfold.serving.server.render import ChatWriter, CompletionWriter, Prompts, Writer
 from sixfold.serving.server.responses import to_event, to_json
-from sixfold.serving.server.state import ServerState
+from sixfold.serving.server.state import SLOW_TEXT, ServerState
 from sixfold.serving.server.streaming import EventStream, until_gone
 
 
@@ -63,7 +63,7 @@ async def chat_completions(state: ServerState, request: Request) -> ASGIApp:
         common, own = decode_generation(body, ChatFields)
         return common, plan_chat(common, own, state.tokenizer)
 
-    return await _answer(state, request, await state.off_loop(len(body), plan), ChatWriter)
+    return await _answer(state, request, await state.off_loop(SLOW_TEXT, plan), ChatWriter)
 
 
 async def read_json_body(request: Request) -> bytes:
@@ -85,6 +85,12 @@ async def _answer(
 ) -> ASGIApp:
     common, plan = planned
     state.check_model(common.model)
+    if common.priority and state.engine_config.scheduling_policy != "priority":
+        raise RequestError(
+            "priority has no effect under scheduling_policy fcfs",
+            "leave it out, or serve with scheduling_policy priority",
+            param="priority",
+        )
     frame = request_frame(
         request.scope["state"]["arrival_time"],
         common.priority,

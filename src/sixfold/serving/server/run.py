@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sixfold.serving.server.listener import Listener
     from sixfold.serving.server.state import ServerState
 
+LAST_WORDS_SECONDS = 1.0
 EXIT_CUT = 1
 """Requests were still running when the drain's time was over."""
 
@@ -68,9 +69,11 @@ async def _serve(state: ServerState, supervisor: Supervisor, listener: Listener)
             raise supervisor.failure
         drained = await _drain(state)
     finally:
-        await listener.close()
+        # Letting go of the engine ends what still runs with an explicit error; let that go out.
         supervising.cancel()
         await asyncio.gather(supervising, return_exceptions=True)
+        await state.wait_idle(LAST_WORDS_SECONDS)
+        await listener.close()
     return 0 if drained else EXIT_CUT
 
 

@@ -109,7 +109,10 @@ class ServerState:
         return True
 
     async def off_loop(self, size: int, work: Callable[[], T]) -> T:
-        """Run `work` here when its text is short, else in a thread: the event loop goes on."""
+        """Run `work` here when its text is short, else in a thread: the event loop goes on.
+
+        What renders a chat template may wait for another process: it passes SLOW_TEXT.
+        """
         if size < SLOW_TEXT:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
