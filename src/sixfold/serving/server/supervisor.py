@@ -113,23 +113,24 @@ class Supervisor:
         """
         was_ready = False
         dead = asyncio.create_task(self._wait_dead())
+        serve = asyncio.create_task(self._serve_connection())
         try:
             while True:
-                serve = asyncio.create_task(self._serve_connection())
                 await asyncio.wait({dead, serve}, return_when=asyncio.FIRST_COMPLETED)
                 # A dead engine's last words (why it failed) may still be in the socket.
                 await asyncio.wait({serve}, timeout=0.5)
                 if not serve.done():
-                    serve.cancel()
-                    await asyncio.wait({serve})
                     return was_ready
                 was_ready = serve.result() or was_ready
                 # Its connection's end mostly means its own; but one whose framing broke is back.
                 await asyncio.wait({dead}, timeout=0.2)
                 if dead.done():
                     return was_ready
+                serve = asyncio.create_task(self._serve_connection())
         finally:
             dead.cancel()
+            serve.cancel()
+            await asyncio.gather(dead, serve, return_exceptions=True)
 
     async def _wait_dead(self) -> None:
         """Return when the process has ended."""
