@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILERS = ("c++", "g++", "clang++")
-ZIG_TOOLS = {"c++": "c++", "cc": "cc", "ar": "ar", "ranlib": "ranlib"}
+ZIG_TOOLS = {"c++": "c++ -mcpu=baseline", "cc": "cc -mcpu=baseline", "ar": "ar", "ranlib": "ranlib"}
+"""zig compiles for the machine it runs on unless told; the tiers bring their own flags."""
 
 
 def fail(message: str, hint: str) -> None:
@@ -55,10 +56,12 @@ def create_venv(path: Path) -> Path:
 
 
 def pip(python: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
-    """Run pip, quietly; its errors are shown as they are."""
+    """Run pip, quietly; its errors are shown as they are. `env` is given for builds."""
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     if subprocess.run([*command, *arguments], env=env, cwd=ROOT).returncode:
-        fail("pip install failed, see above", "is a Python package index reachable?")
+        if env is None:
+            fail("pip install failed, see above", "is a Python package index reachable?")
+        fail("the native module was not built, see above", "try SIXFOLD_TOOLCHAIN=zig make setup")
 
 
 def compiler_environment(python: Path) -> dict[str, str]:
