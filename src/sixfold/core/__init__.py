@@ -1,1 +1,4 @@
-"""Words that every room shares: requests, configuration, metrics, errors. Standard library and msgspec only."""
+"""Words that every room shares: requests, configuration, metrics, records, errors.
+
+Standard library and msgspec only.
+"""
