@@ -122,3 +122,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_dtype: str = "bf16"
     """What dtype=auto means for these files (int4 for 4-bit GGUF, bf16 for safetensors ...)."""
     name: str = ""
+
+
+class KVGroup(msgspec.Struct, frozen=True):
+    """Layers that share block tables: all see everything, or all see the last `window` keys."""
+
+    num_layers: int
+    window: int | None

@@ -24,8 +24,9 @@ from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
 from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInputBuilder
+from sixfold.engine.scheduler.config import SchedulerConfig
 from sixfold.engine.scheduler.output import SchedulerOutput
-from sixfold.engine.scheduler.scheduler import Scheduler, SchedulerConfig
+from sixfold.engine.scheduler.scheduler import Scheduler
 
 DEFAULT_MAX_MODEL_LEN = 8192
 

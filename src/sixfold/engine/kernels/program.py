@@ -11,7 +11,7 @@ Every value is [T, width] float32.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sixfold.core.config import RopeConfig
+from sixfold.core.config import KVGroup, RopeConfig
 
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -115,14 +115,6 @@ class Logits:
 
 
 Op = Embed | RmsNorm | Linear | Glu | Add | Attention | Logits
-
-
-@dataclass(frozen=True, slots=True)
-class KVGroup:
-    """Layers that share block tables: all see everything, or all see `window` keys."""
-
-    num_layers: int
-    window: int | None
 
 
 @dataclass(frozen=True, slots=True)
