@@ -1,0 +1,1 @@
+"""Blocks, prefix cache and block tables. Pure: standard library and core only."""

@@ -1,0 +1,57 @@
+"""What one step computes: the scheduler's order to the model runner. Data only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sixfold.engine.kvcache.sequence import Change
+
+
+@dataclass(slots=True, eq=False)
+class ScheduledChunk:
+    """Consecutive tokens of one request, computed in this step.
+
+    Valid until the next `schedule`: a decoding request's chunk is one object that is reused.
+    """
+
+    request_id: str
+    slot: int
+    """Row of the runner's block tables, 0 to max_num_seqs - 1; fixed while the request runs."""
+    start: int
+    """Position of the first token (= tokens computed before)."""
+    token_ids: list[int]
+    """The tokens to compute."""
+    samples: bool
+    """The last token's logits are sampled."""
+    new_blocks: Sequence[Sequence[Change]]
+    """Per KV group, (index, block id) written to the slot's block table since its last chunk.
+
+    Block id 0 clears an entry (out of the window). A request's first chunk brings all entries."""
+    prompt_logprobs: bool = False
+    """Logits of all rows are wanted: each row scores the prompt token behind it."""
+
+
+@dataclass(slots=True, eq=False)
+class SchedulerOutput:
+    """One step. Decodes come first in `chunks`; a chunk may read blocks of an earlier one."""
+
+    chunks: list[ScheduledChunk] = field(default_factory=list)
+    preempted: list[str] = field(default_factory=list)
+    """Requests that lost their blocks and wait again."""
+    expired: list[str] = field(default_factory=list)
+    """Requests dropped because their deadline passed; they are over."""
+    num_batched_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStats:
+    """Gauges of now, and counters since the start."""
+
+    running: int
+    waiting: int
+    kv_cache_usage: float
+    """Share of KV blocks in use, 0 to 1."""
+    prefix_cache_queries: int
+    """Prompt tokens looked up."""
+    prefix_cache_hits: int
+    """Prompt tokens that were not computed."""
+    preemptions: int
