@@ -55,6 +55,8 @@ class StopMatcher:
         queue = deque(self._next[0].values())
         while queue:
             state = queue.popleft()
+            if not self._next[state]:  # a whole stop string begins nothing longer
+                self.depth[state] = self.depth[self._fail[state]]
             for char, child in self._next[state].items():
                 queue.append(child)
                 self._fail[child] = target = self._step(self._fail[state], char)

@@ -13,6 +13,7 @@ Not here: tokenizing the result, tool-call parsing. `render` may block for `TIME
 for the helper's start the first time): an event loop calls it on a thread.
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -174,17 +175,23 @@ class TemplateWorker:
         self._socket: socket.socket | None = None
 
     def ask(self, frame: bytes) -> dict[str, str]:
-        """Send a line, return the answer. What times out or dies answers with an error."""
+        """Send a line, return the answer. What times out or dies answers with an error.
+
+        A process found dead, say by the system's want of memory, is replaced once.
+        """
         with self._lock:
-            try:
-                link = self._start() if self._socket is None else self._socket
-                answer = _exchange(link, frame, self._timeout)
-            except (OSError, ValueError) as error:
-                self._stop()
-                late = isinstance(error, TimeoutError)
-                what = f"it ran for more than {self._timeout} s" if late else "its process died"
-                return {"kind": "size", "error": what}
-            return answer
+            for fresh in (self._socket is None, True):
+                try:
+                    link = self._socket or self._start()
+                    return _exchange(link, frame, self._timeout)
+                except TimeoutError:
+                    self._stop()
+                    return _late(self._timeout)
+                except (OSError, ValueError):
+                    self._stop()
+                    if fresh:
+                        break
+            return {"kind": "size", "error": "its process died"}
 
     def close(self) -> None:
         """End the process; the next `ask` starts another."""
@@ -215,6 +222,10 @@ class TemplateWorker:
         self._socket = self._process = None
 
 
+def _late(seconds: float) -> dict[str, str]:
+    return {"kind": "size", "error": f"it ran for more than {seconds} s"}
+
+
 def _exchange(link: socket.socket, frame: bytes, seconds: float) -> dict[str, str]:
     """Send a line and read one. Raises TimeoutError, OSError or ValueError."""
     deadline = time.monotonic() + seconds
@@ -237,3 +248,4 @@ def _exchange(link: socket.socket, frame: bytes, seconds: float) -> dict[str, st
 
 
 _WORKER = TemplateWorker()
+atexit.register(_WORKER.close)

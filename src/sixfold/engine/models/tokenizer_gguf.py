@@ -25,6 +25,7 @@ from sixfold.engine.models.tokenizer_pre import (
 )
 from sixfold.engine.models.tokenizer_spm import SPACE, SentencePiece
 from sixfold.engine.models.tokenizer_text import (
+    MAX_TOKENS,
     Backend,
     SpecialSplitter,
     as_model_error,
@@ -35,7 +36,6 @@ from sixfold.engine.models.tokenizer_text import (
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Values of tokenizer.ggml.token_type."""
 
-MAX_TOKENS = 1 << 20
 MAX_TOKEN_CHARS = 4096
 
 END_OF_TURN = (
@@ -268,10 +268,16 @@ def _parse_kinds(vocabulary: Vocabulary) -> list[int]:
 
 
 def _end_ids(vocabulary: Vocabulary, eos: int | None) -> tuple[int, ...]:
-    """What ends generation: named ids, and well-known texts that are no normal tokens."""
-    ids, kinds = vocabulary.ids, vocabulary.kinds
+    """What ends generation: named ids, and well-known texts that are special tokens.
+
+    Converters often call end-of-turn markers user-defined; </s> of that kind is HTML (Gemma).
+    """
+    kinds = vocabulary.kinds
     named = (eos, vocabulary.named("eot", None), vocabulary.named("eom", None))
-    turns = (i for t in END_OF_TURN.split() if (i := ids.get(t)) is not None and kinds[i] != NORMAL)
+    found = ((t, vocabulary.ids[t]) for t in END_OF_TURN.split() if t in vocabulary.ids)
+    turns = (
+        i for t, i in found if kinds[i] == CONTROL or (kinds[i] == USER_DEFINED and t != "</s>")
+    )
     return tuple(dict.fromkeys(i for i in (*named, *turns) if i is not None))
 
 

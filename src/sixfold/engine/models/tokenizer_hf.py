@@ -15,6 +15,7 @@ import tokenizers
 
 from sixfold.core.errors import ModelError
 from sixfold.engine.models.tokenizer_text import (
+    MAX_TOKENS,
     Backend,
     as_model_error,
     byte_level_bytes,
@@ -61,6 +62,11 @@ class HfBackend(Backend):
         self._tokens = {i: t for t, i in vocabulary.items()}
         self._lock = threading.Lock()
         self.vocab_size = max(self._tokens, default=-1) + 1
+        if not 0 < self.vocab_size <= MAX_TOKENS:
+            raise ModelError(
+                f"tokenizer.json has token ids up to {self.vocab_size - 1}",
+                f"at most {MAX_TOKENS} tokens are read: the file is damaged, fetch it again",
+            )
         self.longest_token = 0 if facts.normalizer else max(map(len, vocabulary), default=0)
         named = _read_json(directory / "special_tokens_map.json") | config
         self.special_tokens = {n: t for n in _NAMED if (t := _content(named.get(n))) is not None}
@@ -144,8 +150,8 @@ def _chat_template(directory: Path, config: dict[str, Any]) -> str | None:
             return _read(path).decode()
     template = config.get("chat_template")
     if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
+        listed = (t for t in template if isinstance(t, dict) and t.get("name") == "default")
+        template = next(listed, {}).get("template")
     return template if isinstance(template, str) else None
 
 

@@ -33,7 +33,8 @@ class SentencePiece:
 
     def __init__(self, tokens: Sequence[str], ids: dict[str, int], scores: Sequence[float]) -> None:
         """`ids` is the inverse of `tokens`; `scores` has one finite number per token."""
-        values = np.asarray(scores, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(scores, dtype=np.float32)
         if values.shape != (len(tokens),) or not bool(np.isfinite(values).all()):
             raise ModelError(
                 "tokenizer.ggml.scores does not have one finite score per token",
@@ -96,8 +97,7 @@ def _merge_symbols(word: str, ids: dict[str, int], ranks: list[int]) -> list[str
     """Merge best-scored neighbours until none is a token.
 
     A queue entry is one integer: rank of the score, then position, then the union's length
-    (which tells stale entries: symbols only ever grow). Lengths past the field are cut, which
-    is harmless since no token is that long.
+    (which tells stale entries: symbols only ever grow). No token is longer than that field.
     """
     symbols: list[str] = list(word)
     count = len(symbols)

@@ -12,6 +12,9 @@ from sixfold.core.errors import ModelError, RequestError, SixfoldError
 MAX_TEXT_CHARS = 8 << 20
 """Longest text that `encode` takes: a bound on work, far above any context length."""
 
+MAX_TOKENS = 1 << 21
+"""Largest vocabulary that is read: eight times the largest known."""
+
 _LEAF_SIZE = 8
 
 
