@@ -63,7 +63,7 @@ class LLMEngine:
         self._build(weights, checkpoint)
         self._live: dict[str, _Live] = {}
         self._generated = 0
-        self._prompt_tokens = 0
+        self._prompt_tokens = self._batched_tokens = self._steps = 0
 
     def _build(self, weights: object, checkpoint: Checkpoint) -> None:
         config, program = self.config, build_program(checkpoint.config)
@@ -108,7 +108,9 @@ class LLMEngine:
         """Run one step and say what it gave: schedule -> execute -> update -> outputs."""
         output = self._scheduler.schedule(time.monotonic())
         deltas = [self._expire(request_id) for request_id in output.expired]
+        self._batched_tokens = output.num_batched_tokens
         if output.chunks:
+            self._steps += 1
             result = self._runner.execute(output.chunks, self._view)
             sampled = {name: [token.token_id] for name, token in result.sampled.items()}
             self._scheduler.update_from_output(output, sampled, time.monotonic())
@@ -135,6 +137,8 @@ class LLMEngine:
             prompt_tokens=self._prompt_tokens,
             generation_tokens=self._generated,
             num_preemptions=s.preemptions,
+            num_batched_tokens=self._batched_tokens,
+            num_steps=self._steps,
         )
 
     def _check(self, request: EngineRequest) -> None:
