@@ -1,14 +1,9 @@
 """Fixtures of the server's tests: one shared server, and a maker of special ones."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from server_harness import Server
 
 

@@ -176,6 +176,7 @@ class FakeEngine:
             num_requests_running=len(self._running),
             num_requests_waiting=len(self._waiting),
             kv_cache_usage=min(1.0, len(self._running) / self.config.max_num_seqs),
+            num_batched_tokens=len(self._running),
             prompt_tokens=self._prompt_tokens,
             generation_tokens=self._generation_tokens,
         )

@@ -11,6 +11,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_engine import FAKE_MODELS, FakeTokenizer
+
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import SixfoldError
 from sixfold.serving.server.config import ServerConfig, run_server

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-
 from server_harness import Server
+
 from sixfold.core.errors import ConfigError
 from sixfold.serving.server.app import ROUTES
 from sixfold.serving.server.config import ServerConfig, is_loopback

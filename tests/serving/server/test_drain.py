@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-
 from fake_engine import expected_text
 from server_harness import Server, alive, eventually
 

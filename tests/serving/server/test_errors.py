@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-
 from server_harness import Server, request_bytes
+
 from sixfold.serving.server import responses
 
 _MESSAGES = [{"role": "user", "content": "hi"}]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from fake_engine import expected_text
 from server_harness import Server, alive, events, eventually
 

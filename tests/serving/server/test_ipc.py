@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fake_engine import expected_text
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fake_engine import expected_text
 from server_harness import PATIENCE, environment
+
 from sixfold.core.config import EngineConfig
 from sixfold.core.metrics import EngineStats
 from sixfold.core.request import EngineRequest, SamplingParams
@@ -45,9 +45,10 @@ class EngineProcess:
 
     def accept(self) -> None:
         """Take the engine's connection and its Ready."""
-        if self.sock is not None:
-            self.sock.close()
+        before = self.sock
         self.sock, _ = self.listener.accept()
+        if before is not None:
+            before.close()
         self.sock.settimeout(PATIENCE)
         self.buffer = ipc.FrameBuffer()
         assert isinstance(next(self.events()), ipc.Ready)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from fake_engine import expected_text
 from server_harness import PATIENCE, Server, eventually, read_all, request_bytes
 

@@ -1,10 +1,10 @@
 """A full queue, deadlines, and clients that leave."""
 
+import random
 import threading
 from collections.abc import Callable
 
 import httpx
-
 from fake_engine import expected_text
 from server_harness import Server, eventually, request_bytes
 
@@ -77,6 +77,26 @@ def test_leaving_cancels_in_the_engine(start_server: StartServer) -> None:
             eventually(lambda: server.get("/load").json()["server_load"] == 0)
     assert server.complete("hi", 2).is_success
     assert 'finished_reason="abort"' in server.get("/metrics").text
+
+
+def test_leaving_at_any_moment_leaves_nothing_behind(start_server: StartServer) -> None:
+    server = start_server({"max_num_seqs": 4})
+    rng = random.Random(7)
+    held = []
+    for case in range(200):
+        fields = f'"n": {rng.choice((1, 1, 3))}, "stream": {rng.choice(("true", "false"))}'
+        body = f'{{"prompt": "leave {case}", "max_tokens": 400, {fields}}}'.encode()
+        sock = server.connect()
+        sock.sendall(request_bytes("/v1/completions", body)[: rng.choice((40, 10**6, 10**6))])
+        held.append(sock)
+        while len(held) > rng.randrange(8):
+            held.pop(rng.randrange(len(held))).close()
+    for sock in held:
+        sock.close()
+    eventually(lambda: server.get("/load").json()["server_load"] == 0)
+    eventually(lambda: _running(server) == 0)
+    assert server.complete("hello", 9).json()["choices"][0]["text"] == expected_text("hello", 9)
+    assert "Traceback" not in server.stderr()
 
 
 def test_leaving_while_queued_cancels(start_server: StartServer) -> None:

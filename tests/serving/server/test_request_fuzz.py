@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from server_harness import PATIENCE, Server
+
 from sixfold.serving.server.protocol import (
     ABSENT_FIELDS,
     IGNORED_FIELDS,

@@ -3,9 +3,9 @@
 import httpx
 import msgspec
 import pytest
-
 from fake_engine import expected_text, output_token
 from server_harness import Server, events
+
 from sixfold.serving.server import responses
 from sixfold.serving.server.app import ROUTES
 
@@ -199,7 +199,9 @@ def test_metrics_have_vllms_names(server: Server) -> None:
         "vllm:prefix_cache_hits_total",
         "vllm:prompt_tokens_total",
         "vllm:generation_tokens_total",
+        "vllm:prompt_tokens_cached_total",
         "vllm:num_preemptions_total",
+        "vllm:iteration_tokens_total_count",
         "vllm:time_to_first_token_seconds_count",
         "vllm:inter_token_latency_seconds_count",
         "vllm:request_time_per_output_token_seconds_count",

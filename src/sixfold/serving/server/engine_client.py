@@ -7,7 +7,7 @@ starting and restarting processes (supervisor.py), HTTP.
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from sixfold.core.errors import (
     DeadlineError,
@@ -40,6 +40,8 @@ class EngineClient:
         """The newest statistics; they start from zero with each engine process."""
         self.last_heard = time.monotonic()
         """When the last frame came (monotonic seconds): the watchdog's evidence."""
+        self.on_step: Callable[[EngineStats], None] | None = None
+        """Called with the statistics after each step."""
         self.num_restarts = 0
         """Engine processes that were started after the first (the supervisor counts)."""
         self._writer: asyncio.StreamWriter | None = None
@@ -81,6 +83,8 @@ class EngineClient:
         match event:
             case ipc.Deltas(deltas, stats):
                 self.stats = stats
+                if self.on_step is not None:
+                    self.on_step(stats)
                 for delta in deltas:
                     queue = self._streams.get(delta.request_id)
                     if queue is not None:

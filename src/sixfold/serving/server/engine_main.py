@@ -155,8 +155,11 @@ class EngineLoop:
         while True:
             try:
                 bodies = self._connection.receive(block=not self._engine.has_unfinished())
-                for body in bodies:
-                    self._handle(body)
+                while bodies:
+                    # All that is there: an abort must not wait for more than the running step.
+                    for body in bodies:
+                        self._handle(body)
+                    bodies = self._connection.receive(block=False)
             except ipc.FrameError as error:
                 self._restart_connection(error)
             if self._engine.has_unfinished():

@@ -33,6 +33,7 @@ _HISTOGRAMS = {
     "prefill": ("vllm:request_prefill_time_seconds", "Time in prefill.", _SECONDS),
     "decode": ("vllm:request_decode_time_seconds", "Time in decode.", _SECONDS),
     "prompt": ("vllm:request_prompt_tokens", "Prompt tokens of a request.", _TOKENS),
+    "step": ("vllm:iteration_tokens_total", "Tokens computed in a step.", _TOKENS),
     "output": ("vllm:request_generation_tokens", "Generated tokens of a request.", _TOKENS),
 }
 _GAUGES = {
@@ -93,6 +94,7 @@ class ServerMetrics:
         }
         self._success = self._counter("vllm:request_success", "Ended requests.", "finished_reason")
         self._rejected = self._counter("vllm:admission_rejections", "503 answers.", "reason")
+        self._cached = self._counter("vllm:prompt_tokens_cached", "Prompt tokens not computed.")
         self._restarts = self._counter("sixfold:engine_restarts", "Engine restarts.")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -105,6 +107,15 @@ class ServerMetrics:
     def finish(self, reason: str) -> None:
         """A sequence ended: stop, length, abort, error or deadline."""
         self._success.labels(self._model, reason).inc()
+
+    def step(self, stats: EngineStats) -> None:
+        """The engine has run a step."""
+        if stats.num_batched_tokens:
+            self.observe("step", stats.num_batched_tokens)
+
+    def cached(self, num_tokens: int) -> None:
+        """Prompt tokens of a sequence that came from the prefix cache."""
+        self._cached.labels(self._model).inc(num_tokens)
 
     def observe(self, name: str, value: float) -> None:
         """Book a value in the histogram of that short name."""
@@ -135,14 +146,14 @@ class RequestClock:
         """Book a delta that has just come."""
         now = time.monotonic()
         count = len(delta.token_ids)
-        if count and not self._num_tokens:
-            self._first = now
-            self._metrics.observe("ttft", now - self._arrival)
-        elif count:
-            # A step may give several tokens: each counts with its share of the time.
-            for _ in range(count):
-                self._metrics.observe("itl", (now - self._last) / count)
         if count:
+            if self._num_tokens:
+                self._metrics.observe("itl", now - self._last)
+            else:
+                self._first = now
+                self._metrics.observe("ttft", now - self._arrival)
+            for _ in range(count - 1):
+                self._metrics.observe("itl", 0.0)  # tokens of one step share a time: core/metrics
             self._last = now
             self._num_tokens += count
         if delta.finish_reason is not None:
@@ -162,6 +173,7 @@ class RequestClock:
         if self._num_tokens > 1:
             self._metrics.observe("tpot", (self._last - self._first) / (self._num_tokens - 1))
         if delta.timings is not None:
+            self._metrics.cached(delta.timings.cached_tokens)
             self._metrics.observe("queue", delta.timings.queue)
             self._metrics.observe("prefill", delta.timings.prefill)
             self._metrics.observe("decode", delta.timings.decode)

@@ -15,6 +15,8 @@ from sixfold.serving.server import responses as out
 from sixfold.serving.server.convert import Plan
 from sixfold.serving.server.launch import ServerTokenizer
 
+IMPOSSIBLE = -9999.0
+
 
 class Prompts(msgspec.Struct, kw_only=True):
     """The prompts' token ids, and how to turn tokens into text."""
@@ -191,7 +193,7 @@ class CompletionWriter:
         for token_id, best in entries:
             text = token_text(self._prompts.tokenizer, token_id)
             result.tokens.append(text)
-            result.token_logprobs.append(best[0].logprob if best else None)
+            result.token_logprobs.append(_finite(best[0].logprob) if best else None)
             result.top_logprobs.append(self._top(best, wanted) if best else None)
             result.text_offset.append(choice.offset)
             choice.offset += len(text)
@@ -200,7 +202,7 @@ class CompletionWriter:
     def _top(self, best: list[Logprob], wanted: int) -> dict[str, float]:
         tokenizer = self._prompts.tokenizer
         shown = [best[0], *top_ranked(best, wanted)]
-        return {token_text(tokenizer, b.token_id): b.logprob for b in shown}
+        return {token_text(tokenizer, b.token_id): _finite(b.logprob) for b in shown}
 
 
 class ChatWriter:
@@ -284,7 +286,7 @@ class ChatWriter:
     def _entry(self, item: Logprob) -> out.TokenLogprob:
         raw = self._prompts.tokenizer.token_bytes(item.token_id)
         text = raw.decode("utf-8", "replace")
-        return out.TokenLogprob(token=text, logprob=item.logprob, bytes=list(raw))
+        return out.TokenLogprob(token=text, logprob=_finite(item.logprob), bytes=list(raw))
 
 
 def token_text(tokenizer: ServerTokenizer, token_id: int) -> str:
@@ -294,6 +296,11 @@ def token_text(tokenizer: ServerTokenizer, token_id: int) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def _finite(logprob: float) -> float:
+    """JSON has no infinity: a token that can't be chosen gets vLLM's stand-in."""
+    return logprob if logprob > IMPOSSIBLE else IMPOSSIBLE
 
 
 def top_ranked(best: list[Logprob], count: int) -> list[Logprob]:

@@ -40,6 +40,7 @@ class ServerState:
         self.tokenizer = tokenizer
         self.model_name = config.served_model_name or engine_config.model
         self.metrics = ServerMetrics(self.model_name)
+        client.on_step = self.metrics.step
         self.started = time.time()
         self.draining = False
         self.num_sequences = 0
