@@ -163,8 +163,10 @@ def rope_of_factors(factors: NDArray[np.float32], theta: float, original: int) -
     if bool((factors == 1).all()):
         return RopeConfig(theta=theta)
     factor = float(factors.max())
-    if np.allclose(_llama3_factors(len(factors), theta, factor, original), factors, rtol=1e-4):
-        return llama3_rope(theta, factor, 1.0, 4.0, original)
+    if factor > 1:
+        computed = _llama3_factors(len(factors), theta, factor, original)
+        if np.allclose(computed, factors, rtol=1e-4):
+            return llama3_rope(theta, factor, 1.0, 4.0, original)
     raise ModelError(
         f"the factors in {ROPE_FREQS} are not those of Llama 3's scaling",
         "use the model's safetensors, whose config.json states the scaling",

