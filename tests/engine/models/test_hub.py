@@ -68,6 +68,14 @@ def test_of_several_gguf_files_one_is_named(hub, tmp_path):
         pull("org/name/c.gguf", tmp_path)
 
 
+def test_parts_come_with_their_index_but_not_the_same_weights_twice():
+    parts = ["model-1.safetensors", "model-2.safetensors"]
+    files = ["config.json", "model.safetensors.index.json", "consolidated.safetensors", *parts]
+    assert choose_files("o/n", files) == ["config.json", "model.safetensors.index.json", *parts]
+    single = choose_files("o/n", [*files, "model.safetensors"])
+    assert single == ["config.json", "model.safetensors"]
+
+
 @pytest.mark.parametrize("files", [["pytorch_model.bin", "config.json"], [], ["x.safetensors"]])
 def test_what_cannot_be_run_is_not_fetched(files):
     with pytest.raises(ModelError):

@@ -109,7 +109,7 @@ def _architecture(config: dict[str, Any]) -> str:
 
 def _refuse_variants(text: Fields, architecture: str) -> None:
     """Raise ModelError for what changes the mathematics and is not built."""
-    text.refuse("attention_bias", "mlp_bias", "use_bidirectional_attention")
+    text.refuse("attention_bias", "mlp_bias", "use_bidirectional_attention", "rope_interleaved")
     text.refuse("attn_logit_softcapping", "final_logit_softcapping", "num_local_experts")
     if text.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise text.error("partial_rotary_factor", "1")

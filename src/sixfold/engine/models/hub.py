@@ -11,12 +11,13 @@ from typing import Any
 
 from sixfold.core.errors import ModelError, NotFoundError
 from sixfold.engine.models.registry import model_dir, only_gguf
+from sixfold.engine.models.safetensors_file import INDEX, SINGLE
 from sixfold.engine.models.wheels import Progress
 
 _CONFIG = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "LICENSE*",
-    "chat_template.json", "chat_template.jinja", "model.safetensors.index.json",
+    "chat_template.json", "chat_template.jinja",
 )  # fmt: skip
 
 
@@ -67,9 +68,11 @@ def choose_files(repo: str, files: list[str], file: str = "") -> list[str]:
             raise NotFoundError(f"{repo} has no file {file}", "look at the repository's files")
         return [file]
     config = [f for f in top if any(fnmatchcase(f, pattern) for pattern in _CONFIG)]
-    weights = sorted(f for f in top if f.endswith(".safetensors"))
-    if weights and "config.json" in config:
-        return config + weights
+    if "config.json" in config and SINGLE in top:
+        return [*config, SINGLE]
+    if "config.json" in config and INDEX in top:
+        parts = sorted(f for f in top if f.endswith(".safetensors"))
+        return [*config, INDEX, *(f for f in parts if not f.startswith("consolidated"))]
     gguf = sorted(f for f in top if f.endswith(".gguf"))
     if len(gguf) == 1:
         return gguf
