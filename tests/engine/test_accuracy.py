@@ -6,8 +6,8 @@ from pathlib import Path
 import divergence
 import numpy as np
 import pytest
-from engine.scoring import Scorer
 
+from engine.scoring import Scorer
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home
 

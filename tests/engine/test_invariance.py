@@ -15,7 +15,7 @@ from sixfold.engine.models.registry import sixfold_home
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
 SYSTEM = "You are a helpful assistant who answers in one short paragraph. "
-WORDS = "river stone lantern market winter engine copper violin harbour meadow".split()
+WORDS = ("river", "stone", "lantern", "market", "winter", "engine", "copper", "violin")
 
 CONFIGS = {
     "all at once": {},

@@ -4,9 +4,7 @@ The step is the story: schedule, execute, update, outputs. Each part lives in it
 file only joins them. Not here: threads, processes, HTTP (serving/), whole-prompt calls (llm.py).
 """
 
-
 import time
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
-from sixfold.engine.models.weights import Progress, load_weights
+from sixfold.engine.models.weights import Progress, Weights, load_weights
 from sixfold.engine.output import OutputState
 from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
@@ -65,7 +63,7 @@ class LLMEngine:
         self._generated = 0
         self._prompt_tokens = self._batched_tokens = self._steps = 0
 
-    def _build(self, weights: object, checkpoint: Checkpoint) -> None:
+    def _build(self, weights: Weights, checkpoint: Checkpoint) -> None:
         config, program = self.config, build_program(checkpoint.config)
         executor, num_blocks = build_executor(program, weights, config, self.max_model_len)
         kv = KVCacheManager(

@@ -83,15 +83,15 @@ class LLM:
 class _Job:
     """One prompt: n sequences, each a request of the engine."""
 
-    def __init__(self, engine: LLMEngine, name: str, prompt: Prompt, params: SamplingParams) -> None:
+    def __init__(
+        self, engine: LLMEngine, name: str, prompt: Prompt, params: SamplingParams
+    ) -> None:
         self.name = name
         self.text = prompt if isinstance(prompt, str) else None
         self.tokens = engine.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         self.params = params
         self.children = [f"{name}-{i}" for i in range(params.n)]
-        self.outputs = [
-            CompletionOutput(index=i, text="", token_ids=[]) for i in range(params.n)
-        ]
+        self.outputs = [CompletionOutput(index=i, text="", token_ids=[]) for i in range(params.n)]
         self.prompt_logprobs: list[Any] | None = None
 
     def submit(self, engine: LLMEngine) -> None:

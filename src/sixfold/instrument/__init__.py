@@ -1,0 +1,1 @@
+"""Engines measured, compared, explained. Empty until it is built."""

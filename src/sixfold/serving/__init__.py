@@ -1,0 +1,1 @@
+"""Engines made available: server, router, disaggregation, offline batches."""

@@ -1,0 +1,1 @@
+"""The six families of strategies, as data."""

@@ -1,0 +1,1 @@
+"""The op program, its two executors, and what they share."""

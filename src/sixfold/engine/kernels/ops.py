@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sixfold.core.config import BLOCK_SIZE, RopeConfig
-from sixfold.engine.kernels import _native
+from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
 from sixfold.engine.kernels.lower import lower
 from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.packing import FORMATS, PANEL, PackedWeight, panel_bytes, round_up
@@ -122,9 +122,7 @@ class NativeModel:
             self._model.logits(rows, out)
         return out
 
-    def sample(
-        self, rows: Int32, targets: Int32, params: NDArray[np.void]
-    ) -> NDArray[np.void]:
+    def sample(self, rows: Int32, targets: Int32, params: NDArray[np.void]) -> NDArray[np.void]:
         """Sample each row (targets -1), or take the logprobs of its target token.
 
         params: SAMPLE_PARAMS [S]. Returns SAMPLE_RESULT [S].
@@ -183,7 +181,9 @@ class NativeModel:
         return array.ctypes.data
 
     def _new_arena(self, group: int) -> NDArray[np.uint8]:
-        return huge_buffer(self._num_kv_blocks[group] * block_bytes(self._program, group, self._f32))
+        return huge_buffer(
+            self._num_kv_blocks[group] * block_bytes(self._program, group, self._f32)
+        )
 
     def _set_tables(self, tables: list[Int32]) -> None:
         for group, table in enumerate(tables):
@@ -220,5 +220,3 @@ def _rope_table(key: tuple[RopeConfig, int], positions: int) -> Float32:
     """[positions, D]: the cosines, then the sines of each position."""
     rope, head_dim = key
     return np.concatenate(cos_sin(rope, head_dim, np.arange(positions)), axis=1)
-
-

@@ -73,7 +73,8 @@ def round_bf16(x: Float32) -> Float32:
 def rms_norm(x: Float32, weight: Float32, eps: float) -> Float32:
     """Normalise over the last axis: x [..., width], weight [width]."""
     mean_square = np.mean(np.square(x.astype(np.float64)), axis=-1, keepdims=True)
-    return (x / np.sqrt(mean_square + eps) * weight).astype(np.float32)
+    out: Float32 = (x / np.sqrt(mean_square + eps) * weight).astype(np.float32)
+    return out
 
 
 def rotate(x: Float32, cos: Float32, sin: Float32) -> Float32:
@@ -86,7 +87,8 @@ def rotate(x: Float32, cos: Float32, sin: Float32) -> Float32:
 def softmax(scores: Float32) -> Float32:
     """Over the last axis; -inf is a masked key, and every row has one that is not."""
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    out: Float32 = weights / weights.sum(axis=-1, keepdims=True)
+    return out
 
 
 def attend(q: Float32, k: Float32, v: Float32, scale: float, visible: NDArray[np.bool_]) -> Float32:
@@ -100,7 +102,8 @@ def attend(q: Float32, k: Float32, v: Float32, scale: float, visible: NDArray[np
     grouped = q.reshape(n, groups, heads // groups, dim)
     scores = np.einsum("nghd,lgd->nghl", grouped, k, optimize=True) * np.float32(scale)
     scores = np.where(visible[:, None, None, :], scores, -np.inf).astype(np.float32)
-    return np.einsum("nghl,lgd->nghd", softmax(scores), v, optimize=True).reshape(n, heads, dim)
+    out: Float32 = np.einsum("nghl,lgd->nghd", softmax(scores), v, optimize=True)
+    return out.reshape(n, heads, dim)
 
 
 def split_heads(op: Attention, qkv: Float32) -> tuple[Float32, Float32, Float32]:

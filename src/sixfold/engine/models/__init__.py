@@ -1,0 +1,1 @@
+"""Models: files, tokenizers, templates, and the programs they draw."""

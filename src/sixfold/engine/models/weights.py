@@ -165,7 +165,9 @@ def _part(name: str, sources: list[SourceTensor], dtype: str) -> Part:
     return Part(name, tuple(sources), form, asym, interleave=name.endswith("gate_up.weight"))
 
 
-def pack_rows(source: SourceTensor, start: int, stop: int, form: Format) -> list[NDArray[np.generic]]:
+def pack_rows(
+    source: SourceTensor, start: int, stop: int, form: Format
+) -> list[NDArray[np.generic]]:
     """Rows as the arrays that `packing.pack_*` takes: exact codes where the source has them."""
     if form == "w4":
         codes = source.rows_w4(start, stop)
@@ -189,7 +191,9 @@ def _blocks(part: Part) -> Iterator[list[NDArray[np.generic]]]:
     rest: list[NDArray[np.generic]] | None = None
     for source in part.sources:
         for start in range(0, source.shape[0], ROWS_AT_ONCE):
-            rows_now = pack_rows(source, start, min(source.shape[0], start + ROWS_AT_ONCE), part.format)
+            rows_now = pack_rows(
+                source, start, min(source.shape[0], start + ROWS_AT_ONCE), part.format
+            )
             if rest is not None:
                 rows_now = [np.concatenate(pair) for pair in zip(rest, rows_now, strict=True)]
             whole = len(rows_now[0]) // packing.PANEL * packing.PANEL
@@ -207,7 +211,7 @@ def _interleave(gate: NDArray[np.generic], up: NDArray[np.generic]) -> NDArray[n
 
 def _pack(form: Format, arrays: list[NDArray[np.generic]], asym: bool) -> NDArray[np.uint8]:
     if form == "w4":
-        return packing.pack_w4(*arrays, asym)  # type: ignore[arg-type]
+        return packing.pack_w4(*arrays, asym)  # type: ignore[arg-type, call-arg]
     if form == "w8":
         return packing.pack_w8(*arrays)  # type: ignore[arg-type]
     pack = packing.pack_bf16 if form == "bf16" else packing.pack_f32
@@ -246,7 +250,8 @@ def _write(path: Path, key: str, checkpoint: Checkpoint, dtype: str, progress: P
                 progress(by_name[part.name].offset, total)
             for name_, sources in vectors.items():
                 f.seek(start + by_name[name_].offset)
-                f.write(np.concatenate([s.rows(0, s.shape[0]) for s in sources]).astype("<f4"))
+                joined = np.concatenate([s.rows(0, s.shape[0]) for s in sources])
+                f.write(joined.astype("<f4").data)
             f.truncate(start + total)
             progress(total, total)
         os.replace(name, path)
@@ -257,7 +262,7 @@ def _write(path: Path, key: str, checkpoint: Checkpoint, dtype: str, progress: P
 
 def _write_part(f: BinaryIO, part: Part) -> None:
     for arrays in _blocks(part):
-        f.write(_pack(part.format, arrays, part.asym))
+        f.write(_pack(part.format, arrays, part.asym).data)
 
 
 def _read(path: Path, key: str) -> Weights | None:
@@ -277,10 +282,10 @@ def _read(path: Path, key: str) -> Weights | None:
             return None
         f.seek(start)
         data = huge_buffer(header.total)
-        view = memoryview(data)
+        view = data.data
         done = 0
         while done < header.total:
-            count = f.readinto(view[done : done + (64 << 20)])  # type: ignore[attr-defined]
+            count = f.readinto(view[done : done + (64 << 20)])
             if not count:
                 return None
             done += count

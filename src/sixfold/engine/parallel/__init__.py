@@ -1,0 +1,1 @@
+"""Parallelism inside one engine. Empty until it is built."""

@@ -1,0 +1,1 @@
+"""From scheduled chunks to tokens."""

@@ -2,8 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,7 @@ class Executor(Protocol):
         """Run all layers; keeps the last hidden states, writes the KV cache."""
         ...
 
-    def sample(
-        self, rows: Int32, targets: Int32, params: NDArray[np.void]
-    ) -> NDArray[np.void]:
+    def sample(self, rows: Int32, targets: Int32, params: NDArray[np.void]) -> NDArray[np.void]:
         """Sample rows of the last forward (target -1), or take their target's logprobs."""
         ...
 
@@ -44,7 +41,9 @@ class Executor(Protocol):
 class ReferenceExecutor:
     """The NumPy twin of `ops.NativeModel`, sampling included."""
 
-    def __init__(self, program: Program, weights: Weights, num_blocks: Sequence[int], f32: bool) -> None:
+    def __init__(
+        self, program: Program, weights: Weights, num_blocks: Sequence[int], f32: bool
+    ) -> None:
         self._model = ReferenceModel(program, weights, num_blocks, "f32" if f32 else "bf16")
 
     def forward(self, step: StepInput) -> None:
@@ -74,23 +73,20 @@ class ReferenceExecutor:
 def _params_of(record: np.void) -> reference_sampler.SampleParams:
     scalars = ("seed", "position", "temperature", "top_p", "min_p", "repetition_penalty",
                "frequency_penalty", "presence_penalty", "top_k", "num_logprobs")  # fmt: skip
-    lists = {
-        name: tuple(_read_ints(int(record[name]), int(record[count])))
-        for name, count in (("banned_ids", "num_banned"), ("prompt_ids", "num_prompt"),
-                            ("output_ids", "num_output"))
-    }  # fmt: skip
+    fields: dict[str, Any] = {name: record[name].item() for name in scalars}
+    for name in ("banned", "prompt", "output"):
+        fields[f"{name}_ids"] = tuple(_read_ints(record, f"{name}_ids", f"num_{name}"))
     count = int(record["num_bias"])
-    ids = _read_ints(int(record["bias_ids"]), count)
-    values = (ctypes.c_float * count).from_address(int(record["bias_values"])) if count else []
-    return reference_sampler.SampleParams(
-        **{name: record[name].item() for name in scalars},
-        **lists,
-        bias=tuple(zip(ids, values, strict=True)),
+    ids = _read_ints(record, "bias_ids", "num_bias")
+    values = (
+        list((ctypes.c_float * count).from_address(int(record["bias_values"]))) if count else []
     )
+    return reference_sampler.SampleParams(**fields, bias=tuple(zip(ids, values, strict=True)))
 
 
-def _read_ints(address: int, count: int) -> list[int]:
-    return list((ctypes.c_int32 * count).from_address(address)) if count else []
+def _read_ints(record: np.void, address: str, count: str) -> list[int]:
+    number = int(record[count])
+    return list((ctypes.c_int32 * number).from_address(int(record[address]))) if number else []
 
 
 def build_executor(
@@ -121,7 +117,9 @@ def build_executor(
     return model, num_blocks
 
 
-def _count_blocks(program: Program, config: EngineConfig, max_model_len: int, f32: bool) -> list[int]:
+def _count_blocks(
+    program: Program, config: EngineConfig, max_model_len: int, f32: bool
+) -> list[int]:
     groups = len(program.kv_groups)
     if config.num_kv_blocks:
         return [config.num_kv_blocks + 1] * groups
@@ -145,8 +143,3 @@ def _block_bytes(program: Program, group: int, f32: bool) -> int:
 def build_program(model: ModelConfig) -> Program:
     """The model's op program."""
     return BUILDERS[model.architecture](model)
-
-
-def default_cache_dir(config: EngineConfig, home: Path) -> Path:
-    """Where packed weights go."""
-    return Path(config.cache_dir).expanduser() if config.cache_dir else home

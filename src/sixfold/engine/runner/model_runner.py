@@ -108,6 +108,8 @@ def _logprobs(found: np.void) -> list[Logprob]:
     """The chosen token first, then the best ones."""
     count = int(found["num_top"])
     entries = [Logprob(int(found["token"]), float(found["logprob"]), int(found["rank"]))]
-    best = zip(found["top_ids"][:count].tolist(), found["top_logprobs"][:count].tolist(), strict=True)
+    best = zip(
+        found["top_ids"][:count].tolist(), found["top_logprobs"][:count].tolist(), strict=True
+    )
     entries += [Logprob(i, p, rank) for rank, (i, p) in enumerate(best, 1)]
     return entries

@@ -58,9 +58,7 @@ class SamplingBatch:
         if lists is not None:
             _point(record, lists)
 
-    def records(
-        self, slots: Sequence[int], outputs: Sequence[Sequence[int]]
-    ) -> NDArray[np.void]:
+    def records(self, slots: Sequence[int], outputs: Sequence[Sequence[int]]) -> NDArray[np.void]:
         """Records of `slots` for their next token; `outputs` are the tokens each has generated."""
         for slot, output in zip(slots, outputs, strict=True):
             record, lists = self._records[slot], self._lists[slot]

@@ -1,0 +1,1 @@
+"""Durable offline jobs. Empty until it is built."""

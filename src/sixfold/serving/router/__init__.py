@@ -1,0 +1,1 @@
+"""Many engines behind one address. Empty until it is built."""
