@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from sixfold.core.errors import SixfoldError
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_metadata
-from tokens_support import BYTE_CHARS, bpe_metadata, spm_metadata
+from tokens_support import BYTE_CHARS, SPACE, bpe_metadata, spm_metadata
 
 TEXT = "Hello, <|stop|> wörld! 123  \n\n 🙂 aaaaabc<s>"
 
@@ -73,6 +73,23 @@ def _tiny_tokenizer_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
+def _llama_like_json() -> bytes:
+    tokens = ["<unk>", *(f"<0x{b:02X}>" for b in range(256)), SPACE, *"helo", "he", SPACE + "he"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    bpe = models.BPE(vocabulary, [("h", "e"), (SPACE, "he")], unk_token="<unk>", byte_fallback=True)
+    tokenizer = tokenizers.Tokenizer(bpe)
+    replace = normalizers.Replace(" ", SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace])
+    pattern = tokenizers.Regex(r"\p{N}{1,3}|\s+(?!\S)")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.Digits(True)]
+    )
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens(["<unk>"])
+    return tokenizer.to_str().encode()
+
+
 _CONFIG = {
     "bos_token": {"content": "<|stop|>"},
     "eos_token": "<|stop|>",
@@ -86,6 +103,6 @@ TARGETS: list[tuple[str, list[bytes], Callable[[bytes], None]]] = [
         [json.dumps(m).encode() for m in (bpe_metadata(), spm_metadata(), bpe_metadata("qwen2"))],
         gguf_metadata,
     ),
-    ("tokenizer_json", [_tiny_tokenizer_json()], tokenizer_json),
+    ("tokenizer_json", [_tiny_tokenizer_json(), _llama_like_json()], tokenizer_json),
     ("tokenizer_config", [json.dumps(_CONFIG).encode()], tokenizer_config),
 ]

@@ -197,6 +197,15 @@ def test_huge_ids_are_refused_before_anything_is_allocated(tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_patterns_that_never_end_are_given_up(tmp_path):
+    library = byte_level()
+    library.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("(a+)+c"), "isolated")
+    tokenizer = write(tmp_path, library)
+    assert tokenizer.decode(tokenizer.encode("aac", False)) == "aac"
+    with pytest.raises(RequestError, match="cannot be encoded"):
+        tokenizer.encode("a" * 40)
+
+
 def test_lower_bounds_are_given_only_without_a_normaliser(pairs):
     assert pairs["byte_level"][1].min_tokens("x" * 100) > 0
     assert pairs["llama_like"][1].min_tokens("x" * 100) == 0

@@ -29,6 +29,7 @@ from sixfold.engine.models.tokenizer_text import (
     Backend,
     SpecialSplitter,
     as_model_error,
+    as_request_error,
     byte_level_bytes,
     byte_token,
 )
@@ -159,7 +160,8 @@ class ByteLevelEncoder(PlainEncoder):
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """The library's answer; whether a special token came before does not matter."""
-        encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        with as_request_error():
+            encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoded[0].ids
         return ids
 

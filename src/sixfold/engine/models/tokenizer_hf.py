@@ -18,6 +18,7 @@ from sixfold.engine.models.tokenizer_text import (
     MAX_TOKENS,
     Backend,
     as_model_error,
+    as_request_error,
     byte_level_bytes,
     byte_token,
 )
@@ -85,7 +86,7 @@ class HfBackend(Backend):
 
     def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
         """The library's ids. Special added tokens are plain text unless `parse_special`."""
-        with self._lock, as_model_error("tokenizer.json cannot encode"):
+        with self._lock, as_request_error():
             self._tokenizer.encode_special_tokens = not parse_special
             found = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         ids: list[int] = found[0].ids

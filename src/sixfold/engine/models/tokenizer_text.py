@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sixfold.core.errors import ModelError, RequestError, SixfoldError
 
-MAX_TEXT_CHARS = 8 << 20
+MAX_TEXT_CHARS = 4 << 20
 """Longest text that `encode` takes: a bound on work, far above any context length."""
 
 MAX_TOKENS = 1 << 21
@@ -99,19 +99,40 @@ def check_text(text: object) -> str:
 
 @contextmanager
 def as_model_error(what: str) -> Iterator[None]:
-    """Turn whatever a parser throws at a damaged file into ModelError.
-
-    The tokenizers library raises bare Exception, and PanicException, which is a BaseException.
-    """
+    """Turn whatever a parser throws at a damaged file into ModelError."""
     try:
         yield
     except SixfoldError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = _reason(error)
         raise ModelError(f"{what}: {text}", "the file is damaged: fetch it again") from None
+
+
+@contextmanager
+def as_request_error() -> Iterator[None]:
+    """Turn what the library throws at a text into RequestError.
+
+    Its regular expressions give up after ten million steps back: patterns of a hostile file, or
+    runs of millions of spaces.
+    """
+    try:
+        yield
+    except BaseException as error:
+        text = _reason(error)
+        raise RequestError(
+            f"the text cannot be encoded: {text}", "send less text, or other text", param="prompt"
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """First line of an error; raises it again if it is no error but a request to stop.
+
+    The tokenizers library raises bare Exception, and PanicException, which is a BaseException.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 class SpecialSplitter:
