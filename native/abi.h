@@ -23,7 +23,7 @@ enum OutMode : int32_t { kStore = 0, kAdd = 1, kGluSilu = 2, kGluGelu = 3 };
 // A packed weight [N, K]. `data` is one forward-only byte stream per panel (see kernels/packing.py).
 struct Linear {
   int32_t format;
-  int32_t asym; // W4 only: each group carries minima behind its scales
+  int32_t asym; // W4, W8: codes count from a minimum, which each group carries behind its scales
   int64_t n, k;
   int64_t k_padded;    // K rounded up to kGroup
   int64_t panels;      // ceil(N / 32)

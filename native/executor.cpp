@@ -54,7 +54,7 @@ void embed_row(const Linear& w, int64_t token, float scale, float* out) {
       const uint8_t* g = panel + k / kGroup * group_bytes;
       const uint8_t* scales = g + codes + column * 2;
       int byte = w4 ? g[i / 8 * 128 + column * 4 + i % 4] : g[i / 4 * 128 + column * 4 + i % 4];
-      int code = w4 ? (i % 8 < 4 ? byte & 15 : byte >> 4) : byte - 128;
+      int code = w4 ? (i % 8 < 4 ? byte & 15 : byte >> 4) : w.asym ? byte : byte - 128;
       out[k] = w.asym ? half(scales) * (float)code + half(scales + 64) : half(scales) * (float)(w4 ? code - 8 : code);
     }
     out[k] *= scale;

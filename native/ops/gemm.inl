@@ -99,7 +99,9 @@ static void tile(const Linear& w, const uint8_t* b, const PackedRows& a, int64_t
   switch (w.format) {
     case kF32: return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
     case kBF16: return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, out);
-    case kW8: return tile_int8<M, false, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
+    case kW8:
+      if (w.asym) return tile_int8<M, false, true>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
+      return tile_int8<M, false, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
     default:
       if (w.asym) return tile_int8<M, true, true>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
       return tile_int8<M, true, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);

@@ -27,13 +27,16 @@ static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* 
           dot[m][1] = _mm256_add_epi16(dot[m][1], _mm256_maddubs_epi16(h1, high));
         }
       } else {
-        b0 = _mm256_xor_si256(b0, _mm256_set1_epi8((char)0x80));
-        b1 = _mm256_xor_si256(b1, _mm256_set1_epi8((char)0x80));
-        __m256i p0 = _mm256_abs_epi8(b0), p1 = _mm256_abs_epi8(b1);
+        if (!ASYM) {
+          b0 = _mm256_xor_si256(b0, _mm256_set1_epi8((char)0x80));
+          b1 = _mm256_xor_si256(b1, _mm256_set1_epi8((char)0x80));
+        }
+        // Asymmetric codes are at most 127, so they are their own magnitude with a positive sign.
+        __m256i p0 = ASYM ? b0 : _mm256_abs_epi8(b0), p1 = ASYM ? b1 : _mm256_abs_epi8(b1);
         for (int m = 0; m < ROWS; m++) {
           __m256i x = _mm256_set1_epi32((int)a[step * kMR + m]);
-          __m256i d0 = _mm256_maddubs_epi16(p0, _mm256_sign_epi8(x, b0));
-          __m256i d1 = _mm256_maddubs_epi16(p1, _mm256_sign_epi8(x, b1));
+          __m256i d0 = _mm256_maddubs_epi16(p0, ASYM ? x : _mm256_sign_epi8(x, b0));
+          __m256i d1 = _mm256_maddubs_epi16(p1, ASYM ? x : _mm256_sign_epi8(x, b1));
           dot[m][0] = _mm256_add_epi32(dot[m][0], _mm256_madd_epi16(d0, ones));
           dot[m][1] = _mm256_add_epi32(dot[m][1], _mm256_madd_epi16(d1, ones));
         }

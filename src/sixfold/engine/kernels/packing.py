@@ -5,7 +5,8 @@ forward-only byte stream over K (padded to 32 with zeros):
 
 f32   [K][32] float32
 bf16  [K/2][32][2] bf16, pairs along K
-w8    per 32 of K: [8][2][16][4] codes (value + 128), then 32 float16 scales
+w8    per 32 of K: [8][2][16][4] codes (value + 128), then 32 float16 scales; if `asym`, codes
+      0..127 as they are, then 32 scales and 32 minima (a 4- or 5-bit file's codes, exactly)
 w4    per 32 of K: [4][2][16][4] bytes, low nibble k = 8 step + byte, high nibble 4 further;
       then 32 float16 scales and, if `asym`, 32 float16 minima (else the minimum is -8 scale)
 
@@ -148,6 +149,18 @@ def pack_w8(codes: NDArray[np.int8], scale: Float32) -> Bytes:
     return out.reshape(panels, -1)
 
 
+def pack_w8_asym(codes: NDArray[np.uint8], scale: Float32, minimum: Float32) -> Bytes:
+    """Codes uint8 [n, k] in 0..127, scales and minima [n, k/32] -> [panels, bytes]."""
+    padded = _pad(codes)
+    panels, groups = padded.shape[0] // PANEL, padded.shape[1] // GROUP_SIZE
+    out = np.empty((panels, groups, _group_bytes("w8", True)), np.uint8)
+    order = padded.reshape(panels, 2, 16, groups, 8, 4).transpose(0, 3, 4, 1, 2, 5)
+    out[:, :, :1024] = order.reshape(panels, groups, 1024)
+    out[:, :, 1024:1088] = _halves(scale, panels)
+    out[:, :, 1088:] = _halves(minimum, panels)
+    return out.reshape(panels, -1)
+
+
 def pack_w4(codes: NDArray[np.uint8], scale: Float32, minimum: Float32, asym: bool) -> Bytes:
     """Codes uint8 [n, k] in 0..15, scales and minima [n, k/32] -> [panels, bytes]."""
     padded = _pad(codes, 0 if asym else 8)
@@ -187,8 +200,11 @@ def _unpack_w8(data: Bytes, k: int, asym: bool) -> Float32:
     panels, groups = len(data), k // GROUP_SIZE
     parts = data.reshape(panels, groups, -1)
     codes = parts[:, :, :1024].reshape(panels, groups, 8, 2, 16, 4).transpose(0, 3, 4, 1, 2, 5)
-    values = codes.reshape(-1, groups, GROUP_SIZE).astype(np.float32) - 128
-    return (values * _scales(parts[:, :, 1024:])[:, :, None]).reshape(-1, k)
+    values = codes.reshape(-1, groups, GROUP_SIZE).astype(np.float32)
+    scale = _scales(parts[:, :, 1024:1088])[:, :, None]
+    if asym:
+        return (values * scale + _scales(parts[:, :, 1088:])[:, :, None]).reshape(-1, k)
+    return ((values - 128) * scale).reshape(-1, k)
 
 
 def _unpack_w4(data: Bytes, k: int, asym: bool) -> Float32:

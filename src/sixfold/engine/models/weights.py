@@ -161,15 +161,18 @@ def _part(name: str, sources: list[SourceTensor], dtype: str) -> Part:
     # Joined matrices share one format: the finest that any of them needs.
     order: list[Format] = ["w4", "w8", "bf16", "f32"]
     form = max((choose_format(s, name, dtype) for s in sources), key=order.index)
-    asym = form == "w4" and any(s.kind != "q4_0" for s in sources)
+    four_bit = all(s.kind.startswith("q4") for s in sources)
+    # In 8 bits a 4-bit file's codes are kept as they are, counted from their minimum.
+    asym = four_bit if form == "w8" else any(s.kind != "q4_0" for s in sources)
+    asym = asym and form in ("w4", "w8")
     return Part(name, tuple(sources), form, asym, interleave=name.endswith("gate_up.weight"))
 
 
 def pack_rows(
-    source: SourceTensor, start: int, stop: int, form: Format
+    source: SourceTensor, start: int, stop: int, form: Format, asym: bool
 ) -> list[NDArray[np.generic]]:
     """Rows as the arrays that `packing.pack_*` takes: exact codes where the source has them."""
-    if form == "w4":
+    if form == "w4" or (form == "w8" and asym):
         codes = source.rows_w4(start, stop)
         return list(codes if codes is not None else packing.quantise_w4(source.rows(start, stop)))
     if form == "w8":
@@ -184,7 +187,7 @@ def _blocks(part: Part) -> Iterator[list[NDArray[np.generic]]]:
         rows = part.sources[0].shape[0]
         for start in range(0, rows, ROWS_AT_ONCE):
             stop = min(rows, start + ROWS_AT_ONCE)
-            both = [pack_rows(s, start, stop, part.format) for s in part.sources]
+            both = [pack_rows(s, start, stop, part.format, part.asym) for s in part.sources]
             yield [_interleave(a, b) for a, b in zip(*both, strict=True)]
         return
     # Sources need not end at a panel's border, so what is left over goes before the next.
@@ -192,7 +195,7 @@ def _blocks(part: Part) -> Iterator[list[NDArray[np.generic]]]:
     for source in part.sources:
         for start in range(0, source.shape[0], ROWS_AT_ONCE):
             rows_now = pack_rows(
-                source, start, min(source.shape[0], start + ROWS_AT_ONCE), part.format
+                source, start, min(source.shape[0], start + ROWS_AT_ONCE), part.format, part.asym
             )
             if rest is not None:
                 rows_now = [np.concatenate(pair) for pair in zip(rest, rows_now, strict=True)]
@@ -212,6 +215,8 @@ def _interleave(gate: NDArray[np.generic], up: NDArray[np.generic]) -> NDArray[n
 def _pack(form: Format, arrays: list[NDArray[np.generic]], asym: bool) -> NDArray[np.uint8]:
     if form == "w4":
         return packing.pack_w4(*arrays, asym)  # type: ignore[arg-type, call-arg]
+    if form == "w8" and asym:
+        return packing.pack_w8_asym(*arrays)  # type: ignore[arg-type]
     if form == "w8":
         return packing.pack_w8(*arrays)  # type: ignore[arg-type]
     pack = packing.pack_bf16 if form == "bf16" else packing.pack_f32
