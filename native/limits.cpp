@@ -85,12 +85,12 @@ Limits probe_limits(const Kernels* kernels, int threads, double seconds) {
   });
   double* results[] = {&limits.f32_gflop_s, &limits.bf16_gflop_s, &limits.int8_gop_s};
   for (int kind = 0; kind < 3; kind++) {
-    PeakArgs args = {kernels, kind, 200000};
+    PeakArgs args = {kernels, kind, 50000};
     double operations = kernels->peak(kind, 1); // of one iteration
     *results[kind] = operations == 0 ? 0 : best(seconds / 4, [&] {
-      Phase phase = {run_peak, &args, pool.threads()};
+      Phase phase = {run_peak, &args, pool.threads() * 8};
       pool.run(&phase, 1);
-      return operations * (double)(args.iterations * pool.threads()) / 1e9;
+      return operations * (double)(args.iterations * pool.threads() * 8) / 1e9;
     });
   }
   std::free(data);

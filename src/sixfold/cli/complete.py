@@ -1,0 +1,33 @@
+"""`sixfold complete`: what follows a text."""
+
+import argparse
+import sys
+
+from sixfold.cli.generation import add_arguments, connect
+
+EXAMPLES = """examples:
+  sixfold complete "Once upon a time" --max-tokens 60
+  cat prompt.txt | sixfold complete - --temperature 0"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    p = argparse.ArgumentParser(
+        prog="sixfold complete",
+        description="Complete a text.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("prompt", help="the text; - reads standard input")
+    add_arguments(p)
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Complete and print."""
+    arguments = parser().parse_args(argv)
+    prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    for text in connect(arguments).complete(prompt):
+        print(text, end="", flush=True)
+    print()
+    return 0

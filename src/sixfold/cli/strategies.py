@@ -1,0 +1,54 @@
+"""`sixfold strategies`: the cards as a table, or one card in full."""
+
+import argparse
+import json
+
+from sixfold.core.errors import NotFoundError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    p = argparse.ArgumentParser(
+        prog="sixfold strategies",
+        description="The six families: what each relieves, and what this build has.",
+        epilog="examples:\n  sixfold strategies\n  sixfold strategies 'prefix caching'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("name", nargs="?", help="show this strategy's whole card")
+    p.add_argument("--family", help="only this family")
+    p.add_argument("--json", action="store_true", help="print the cards as JSON")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Select and print."""
+    arguments = parser().parse_args(argv)
+    import msgspec
+
+    from sixfold.strategies import CARDS
+
+    cards = [c for c in CARDS if not arguments.family or c.family == arguments.family]
+    if arguments.name:
+        cards = [c for c in cards if c.name.lower() == arguments.name.lower()]
+    if not cards:
+        known = sorted({c.family for c in CARDS} | {c.name for c in CARDS})
+        raise NotFoundError("no strategy of that name or family", f"choose: {', '.join(known)}")
+    if arguments.json:
+        print(json.dumps([msgspec.to_builtins(c) | {"status": c.status} for c in cards], indent=1))
+    elif arguments.name:
+        for name, value in (msgspec.to_builtins(cards[0]) | {"status": cards[0].status}).items():
+            print(f"{name:<14} {_shown(value)}")
+    else:
+        print(f"{'family':<21} {'strategy':<34} {'status':<8} relieves")
+        for c in cards:
+            print(f"{c.family:<21} {c.name:<34} {c.status:<8} {c.bottleneck}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "".join(
+            f"\n  {engine:<10} on: {knob['on'] or '(default)'}  off: {knob['off']}"
+            for engine, knob in value.items()
+        )
+    return str(value)
