@@ -27,7 +27,8 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     model: str
     """A registry name (smollm2-135m), a directory (safetensors) or a .gguf file."""
     dtype: str = "auto"
-    """Weights: auto (the model's stated default), f32 (for checks), bf16, int8 or int4."""
+    """Weights: auto (the file's own bits; bf16 for hidden sizes below 1024), f32 (for checks),
+    bf16, int8 or int4."""
     max_model_len: int = 0
     """Longest prompt + output in tokens; 0 takes the model's own limit, at most 8192."""
     max_num_seqs: int = 64

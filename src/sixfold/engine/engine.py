@@ -16,7 +16,7 @@ from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
-from sixfold.engine.models.weights import Progress, Weights, load_weights
+from sixfold.engine.models.weights import Progress, Weights, auto_dtype, load_weights
 from sixfold.engine.output import OutputState
 from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
@@ -52,7 +52,7 @@ class LLMEngine:
         self.model_config: ModelConfig = checkpoint.config
         self.tokenizer: Tokenizer = load_tokenizer(checkpoint.path)
         self.max_model_len = _max_model_len(config, checkpoint)
-        self.dtype = checkpoint.config.default_dtype if config.dtype == "auto" else config.dtype
+        self.dtype = auto_dtype(checkpoint.config) if config.dtype == "auto" else config.dtype
         self.eos_token_ids = tuple(
             dict.fromkeys((*checkpoint.config.eos_token_ids, *self.tokenizer.eos_token_ids))
         )
