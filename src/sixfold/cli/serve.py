@@ -2,9 +2,7 @@
 
 import argparse
 
-from sixfold.cli.settings import add_flags, build, read_toml
-from sixfold.core.config import EngineConfig
-from sixfold.serving.server.config import ServerConfig, run_server
+from sixfold.cli.settings import add_flags, build, read_toml, structs
 
 EXAMPLES = """examples:
   sixfold serve smollm2-135m
@@ -26,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("model", nargs="?", help="a name (smollm2-135m), a directory or a .gguf file")
     p.add_argument("--config", metavar="FILE", help="TOML file with any of these settings")
-    add_flags(p, EngineConfig, "engine")
-    add_flags(p, ServerConfig, "server")
+    for struct, title in zip(structs(), ("engine", "server"), strict=True):
+        add_flags(p, struct, title)
     return p
 
 
@@ -39,4 +37,8 @@ def run(argv: list[str]) -> int:
     model = namespace.pop("model")
     flags = namespace | ({"model": model} if model else {})
     defaults = {"model": "smollm2-135m"} | toml
-    return run_server(build(EngineConfig, flags, defaults), build(ServerConfig, flags, toml))
+    engine, server = structs()
+    settings = build(engine, flags, defaults), build(server, flags, toml)
+    from sixfold.serving.server.config import run_server
+
+    return run_server(*settings)

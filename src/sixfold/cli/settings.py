@@ -17,9 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
-from sixfold.serving.server.config import ServerConfig
 
 FLAG_NAMES = {"api_keys": "api-key"}
 """Fields whose flag is not their own name."""
@@ -27,10 +25,18 @@ FLAG_NAMES = {"api_keys": "api-key"}
 POSITIONAL = ("model",)
 
 
+def structs() -> tuple[type[msgspec.Struct], ...]:
+    """The structs whose fields are settings, in the order of --help."""
+    from sixfold.core.config import EngineConfig
+    from sixfold.serving.server.config import ServerConfig
+
+    return (EngineConfig, ServerConfig)
+
+
 def flag_names() -> set[str]:
     """All flags of `sixfold serve` that set a field."""
     names = set()
-    for struct in (EngineConfig, ServerConfig):
+    for struct in structs():
         for field in msgspec.structs.fields(struct):
             if field.name not in POSITIONAL:
                 names.add(f"--{flag_of(field.name)}")
@@ -126,7 +132,7 @@ def read_toml(path: str) -> dict[str, Any]:
 def _all_fields() -> dict[str, str]:
     """Keys by which a field may be named -> field."""
     names: dict[str, str] = {}
-    for struct in (EngineConfig, ServerConfig):
+    for struct in structs():
         for field in msgspec.structs.fields(struct):
             names[field.name] = names[flag_of(field.name).replace("-", "_")] = field.name
     return names

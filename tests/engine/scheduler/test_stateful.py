@@ -6,7 +6,6 @@ SIXFOLD_STATEFUL_EXAMPLES sets the number of runs (and makes them random); `slow
 import os
 
 import pytest
-from engine.scheduler.simulation import Simulation, World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from engine.scheduler.simulation import Simulation, World
 from sixfold.core.config import BLOCK_SIZE
 
 EXAMPLES = int(os.environ.get("SIXFOLD_STATEFUL_EXAMPLES", "0"))
@@ -34,7 +34,9 @@ worlds = st.builds(
     policy=st.sampled_from(["fcfs", "priority"]),
     batching=st.sampled_from(["continuous", "continuous", "static"]),
     caching=st.sampled_from([True, True, True, False]),
-    hasher=st.sampled_from([None, None, None, lambda parent, tokens: bytes([sum(parent + tokens) & 7])]),
+    hasher=st.sampled_from(
+        [None, None, None, lambda parent, tokens: bytes([sum(parent + tokens) & 7])]
+    ),
 )
 
 
