@@ -9,7 +9,7 @@
 #include <string>
 
 #include "executor.h"
-#include "limits.h"
+#include "probe.h"
 
 namespace nb = nanobind;
 using namespace sixfold;

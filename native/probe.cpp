@@ -1,4 +1,4 @@
-#include "limits.h"
+#include "probe.h"
 
 #include <algorithm>
 #include <chrono>
