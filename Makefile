@@ -32,8 +32,8 @@ demo: model ## Serve a real model; show what batching and prefix caching do to i
 test: $(VENV)/.dev model ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev model ## Run the tests, the slow ones too
-	@$(BIN)/python -m pytest
+test-all: $(VENV)/.dev model ## Run every test at its full numbers; hours, resumable, leaves a record
+	@$(BIN)/python tools/test_all.py --record
 
 check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs
 	@$(BIN)/python tools/check.py
