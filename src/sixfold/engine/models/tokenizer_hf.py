@@ -162,7 +162,7 @@ def _decoder_kind(decoder: dict[str, Any] | None) -> tuple[bool, bool]:
         raise ModelError("tokenizer.json has no decoder", "use a tokenizer of a language model")
     inner = decoder.get("decoders") if decoder.get("type") == "Sequence" else [decoder]
     steps = [step for step in inner if isinstance(step, dict)] if isinstance(inner, list) else []
-    kinds = {step.get("type") for step in steps}
+    kinds = {str(step.get("type")) for step in steps}
     if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"}:
         return True, False
     if "Metaspace" in kinds and kinds <= {"Metaspace", "ByteFallback", "Fuse"}:
@@ -171,6 +171,6 @@ def _decoder_kind(decoder: dict[str, Any] | None) -> tuple[bool, bool]:
     if "Replace" in kinds and kinds <= {"Replace", "ByteFallback", "Fuse", "Strip"}:
         return False, "Strip" in kinds
     raise ModelError(
-        f"tokenizer.json decodes with {', '.join(sorted(map(str, kinds)))}",
+        f"tokenizer.json decodes with {', '.join(sorted(kinds))}",
         "byte-level and SentencePiece-like decoders are known here",
     )
