@@ -81,14 +81,14 @@ def _json(lines: Iterator[Line], decoder: Any, per_second: float) -> Iterator[Ro
 def _azure(lines: Iterator[Line]) -> Iterator[Row]:
     for line, row in _csv(lines, ("timestamp", "contexttokens", "generatedtokens")):
         at = _date(line, row["timestamp"])
-        tokens = [_tokens(line, row[k]) for k in ("contexttokens", "generatedtokens")]
+        tokens = _tokens(line, row["contexttokens"]), _tokens(line, row["generatedtokens"])
         yield Row(at, *tokens)
 
 
 def _burstgpt(lines: Iterator[Line]) -> Iterator[Row]:
     """Rows with no response are requests that failed: left out."""
     for line, row in _csv(lines, ("timestamp", "request tokens", "response tokens")):
-        tokens = [_tokens(line, row[k]) for k in ("request tokens", "response tokens")]
+        tokens = _tokens(line, row["request tokens"]), _tokens(line, row["response tokens"])
         at = _time(line, _number(line, row["timestamp"]))
         if tokens[1]:
             yield Row(at, *tokens)
@@ -170,9 +170,9 @@ def _tokens(line: Line, text: str) -> int:
 def _date(line: Line, text: str) -> float:
     try:
         date = datetime.fromisoformat(text)
-    except ValueError:
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise line.error(f"not a date: {text[:40]!r}", "as 2023-11-16 18:17:03.97") from None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _time(line: Line, seconds: float) -> float:

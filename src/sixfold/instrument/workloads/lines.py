@@ -6,7 +6,8 @@ Not here: what the lines mean (files, formats).
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, TypeVar
+from io import BufferedReader
+from typing import TypeVar
 
 import msgspec
 
@@ -75,7 +76,7 @@ def read_whole(path: str) -> bytes:
     return data
 
 
-def _open(path: str) -> IO[bytes]:
+def _open(path: str) -> BufferedReader | gzip.GzipFile:
     try:
         with open(path, "rb") as probe:
             packed = probe.read(2) == GZIP

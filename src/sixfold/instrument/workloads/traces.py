@@ -15,6 +15,7 @@ import msgspec
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.loadgen.plan import Session
 from sixfold.instrument.workloads.content import (
+    MAX_LENGTH,
     Content,
     Seconds,
     Tokens,
@@ -142,10 +143,10 @@ def _unrelated(config: TraceConfig, seed: int, number: int, row: Row) -> Session
 
 
 def _capped(config: TraceConfig, length: int) -> int:
-    return min(length, units(config.content, config.max_input) or length)
+    return min(length, units(config.content, config.max_input) or MAX_LENGTH, MAX_LENGTH)
 
 
 def _session(config: TraceConfig, drawn: Units, row: Row) -> Session:
-    output = max(1, round(row.output * config.output_scale))
-    turn = make_turn(config.content, drawn, min(output, config.max_output or output))
+    output = min(round(row.output * config.output_scale), config.max_output or MAX_LENGTH)
+    turn = make_turn(config.content, drawn, min(max(1, output), MAX_LENGTH))
     return Session(turns=(turn,), at=row.at / config.speed)
