@@ -18,7 +18,8 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:17:04.4799600,31,8
 2023-11-16 18:17:13.9799600,110,27
 """
-BURST = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
+BURST = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,\
+Total tokens,Log Type
 5,1,2.5,ChatGPT,472,18,490,Conversation log
 45,,1.5,GPT-4,10,0,10,API log
 118,2,9,GPT-4,1087,230,1317,API log
