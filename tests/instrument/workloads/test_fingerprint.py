@@ -106,7 +106,7 @@ def test_the_id_is_stable_and_of_all_that_is_sent():
     ]
     ids = [fingerprint([s]).id for s in [base, *others]] + [fingerprint([base], [0.0]).id]
     assert len(set(ids)) == len(ids)
-    assert ids[0] == fingerprint([base]).id == "ID"
+    assert ids[0] == fingerprint([base]).id == "b0cfd48218abb099"
 
 
 def test_what_it_prints():

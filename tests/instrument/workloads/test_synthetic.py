@@ -151,7 +151,7 @@ def test_a_prompt_never_needs_more_documents_than_there_are():
 
 
 def test_completions_of_a_file_begin_alike():
-    config = synthetic.CodeConfig(count=30, files=3, file=fixed(200), edit=fixed(5))
+    config = synthetic.CodeConfig(count=30, files=3, size=fixed(200), edit=fixed(5))
     prompts = [first_prompt(s) for s in synthetic.code(config, 0)]
     assert len({p[:100] for p in prompts}) == 3
     assert all(105 <= len(p) <= 205 for p in prompts)

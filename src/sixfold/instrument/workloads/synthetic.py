@@ -238,7 +238,7 @@ class CodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Requests."""
     files: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10
     """Files that requests are about, evenly drawn."""
-    file: Length = fixed(1500)
+    size: Length = fixed(1500)
     """Tokens of a file."""
     cursor: Share = 0.5
     """The cursor is from this share of the file to its end: only what is before it is sent."""
@@ -259,7 +259,7 @@ def code(config: CodeConfig, seed: int) -> list[Session]:
         number = rng.randrange(config.files)
         if number not in opened:
             own = stream(seed, "file", number)
-            opened[number] = draw(content, own, draw_length(config.file, own))
+            opened[number] = draw(content, own, draw_length(config.size, own))
         before = opened[number][: round(len(opened[number]) * rng.uniform(config.cursor, 1.0))]
         drawn = before + draw(content, rng, draw_length(config.edit, rng))
         sessions.append(single(content, drawn, draw_length(config.output, rng)))
