@@ -170,8 +170,13 @@ class Simulation:
         self.check()
         return output
 
-    def run(self, max_steps: int = 4000) -> None:
-        """Step until all is done: faults are over, so every request must end."""
+    def run(self) -> None:
+        """Step until all is done: faults are over, so every request must end.
+
+        A step computes a token at least, and recomputation after preemption is paid for tenfold.
+        """
+        work = sum(state.max_len for state in self.scheduler._requests.values())
+        max_steps = 200 + 10 * work
         idle = 0
         for _ in range(max_steps):
             if not self.live:
