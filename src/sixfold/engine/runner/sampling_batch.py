@@ -46,6 +46,8 @@ class SamplingBatch:
         if self._owners[slot] == request.request_id:
             return
         self._owners[slot] = request.request_id
+        # Nothing of the slot's previous request may stay: its bans, its biases, their addresses.
+        self._records[slot] = np.zeros((), SAMPLE_PARAMS)
         p, record = request.params, self._records[slot]
         seed = p.seed if p.seed is not None else _derived_seed(self._seed, request.request_id)
         record["seed"] = seed & (2**64 - 1)
