@@ -187,9 +187,9 @@ class _Reader:
         return parts
 
     def _part(self, depth: int) -> Expression:
-        word = self._words.pop() if self._words else "the end"
-        if word in ("the end", "and", "or", ")"):
-            raise self._fault(f"a clause is missing before {word}")
+        word = self._words.pop() if self._words else ""
+        if word in ("", "and", "or", ")"):
+            raise self._fault(f"a clause is missing before {word or 'the end'}")
         return self._group(depth + 1) if word == "(" else self._clause(word)
 
     def _group(self, depth: int) -> Expression:

@@ -194,7 +194,8 @@ def _read_bound(text: str, metric: Metric, right: str) -> float:
         raise refusal(text, f"{unit!r} is no unit of {metric.name}", hint)
     bound = _scaled(number, units[unit])
     if fault := _bound_fault(metric, bound):
-        raise refusal(text, f"{right.strip()!r} {fault}", "write a share as 0.01 or 1%")
+        hint = "write a share as 0.01 or 1%" if metric.kind == "ratio" else _EXAMPLE
+        raise refusal(text, f"{right.strip()!r} {fault}", hint)
     return bound
 
 
