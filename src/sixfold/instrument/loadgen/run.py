@@ -206,10 +206,10 @@ class _Run:
             planned = self._start + at
             if not await self._may_send_at(planned):
                 return
-            self._spawn(self._session(index, planned))
+            self._spawn(self._one_session(index, planned))
 
     async def _closed_loop(self, concurrency: int) -> None:
-        """So many workers, each of which starts a session when its last one ends."""
+        """So many workers, each of which starts a session at the end of its last one."""
         queue = iter(range(len(self._sessions)))
         for _ in range(min(concurrency, len(self._sessions))):
             self._spawn(self._worker(queue))
@@ -217,10 +217,9 @@ class _Run:
     async def _worker(self, queue: Iterator[int]) -> None:
         planned = time.monotonic()
         for index in queue:
-            if not await self._may_send_at(planned):
+            if not self._below_limits():
                 return
-            await self._session(index, planned)
-            planned = time.monotonic()
+            planned = await self._session(index, planned)
 
     async def _may_send_at(self, planned: float) -> bool:
         """Wait for a time; False if the run's limits come before it."""
@@ -240,21 +239,29 @@ class _Run:
             return True
         return False
 
-    async def _session(self, index: int, planned: float) -> None:
-        """A session's turns, each after the answer to the one before and its think time."""
+    async def _one_session(self, index: int, planned: float) -> None:
+        await self._session(index, planned)
+
+    async def _session(self, index: int, planned: float) -> float:
+        """A session's turns, each after the answer to the one before and its think time.
+
+        Returns when it ended.
+        """
         session = self._sessions[index]
         conversation = Conversation(session, self._chat)
+        ended = planned
         for number, turn in enumerate(session.turns):
-            if not (await self._may_send_at(planned) if number else self._below_limits()):
-                return
+            planned = ended + (turn.think_time if number else 0.0)
+            if not await self._may_send_at(planned):
+                break
             self._sent += 1
             reply = await self._client.send(conversation.ask(turn))
             self._keep(reply, planned, index, number)
+            ended = reply.trace.end
             if reply.error:
-                return
+                break
             conversation.answered(turn, reply.answer)
-            if number + 1 < len(session.turns):
-                planned = reply.trace.end + session.turns[number + 1].think_time
+        return ended
 
     def _keep(self, reply: Reply, planned: float, index: int, number: int) -> None:
         answer = reply.answer
