@@ -26,7 +26,7 @@ from sixfold.core.metrics import RequestTrace, spread
 from sixfold.instrument.loadgen.arrivals import constant, poisson, replay
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Session, Turn
-from sixfold.instrument.loadgen.report import STATISTICS, report
+from sixfold.instrument.loadgen.report import LATENCIES, STATISTICS, report
 from sixfold.instrument.loadgen.run import Limits, Progress, run_load
 
 
@@ -71,8 +71,6 @@ def test_reported_percentiles_agree_with_the_server(load: Any) -> None:
     assert [o.error for o in result.outcomes] == [""] * 40
     found = report(result.outcomes)
     true = [truth(seen) for seen in server.seen]
-    from sixfold.instrument.loadgen.report import LATENCIES
-
     for name in ("ttft", "tpot", "itl", "e2e"):
         expected = spread(LATENCIES[name](true))
         for key, field in STATISTICS.items():
