@@ -112,28 +112,34 @@ def goodput(traces: Sequence[RequestTrace], meets: Callable[[RequestTrace], bool
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution in six numbers; `count` of 0 leaves the others 0."""
+    """A distribution in a few numbers; `count` of 0 leaves the others 0."""
 
     count: int = 0
     mean: float = 0.0
+    min: float = 0.0
     p50: float = 0.0
+    p90: float = 0.0
     p95: float = 0.0
     p99: float = 0.0
+    p99_9: float = 0.0
     max: float = 0.0
 
 
 def spread(values: Iterable[float | None]) -> Spread:
     """Summarise values; None (the request had no such time) is left out."""
-    known = [value for value in values if value is not None]
+    known = sorted(value for value in values if value is not None)
     if not known:
         return Spread()
     return Spread(
         count=len(known),
         mean=math.fsum(known) / len(known),
+        min=known[0],
         p50=percentile(known, 50),
+        p90=percentile(known, 90),
         p95=percentile(known, 95),
         p99=percentile(known, 99),
-        max=max(known),
+        p99_9=percentile(known, 99.9),
+        max=known[-1],
     )
 
 
