@@ -49,7 +49,9 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     command: str = ""
     """A command that starts this configuration."""
     workload: dict[str, Any] = {}
-    """Its name, settings and fingerprint."""
+    """Its name and settings: what two runs of the same workload share."""
+    fingerprint: dict[str, Any] = {}
+    """What was really sent: lengths, prefix reuse, burstiness."""
     load: dict[str, Any] = {}
     """What was offered: concurrency, or rate and arrivals; requests."""
     seed: int = 0

@@ -96,6 +96,16 @@ def versions(names: tuple[str, ...] = VERSIONED) -> dict[str, str]:
     return found
 
 
+def cpu_model() -> str:
+    """The CPU's own name, or "unknown"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "unknown")
+
+
 def memory_gb() -> float:
     """Physical memory in GB (10^9 bytes)."""
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sixfold.core.errors import ConfigError
+from sixfold.core.record import cpu_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,7 @@ def _cgroup_quota() -> float:
 
 def detect() -> CpuInfo:
     """Read the CPU's name and the tiers it can run."""
-    name = "unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return CpuInfo(name, allowed_threads(), _native_tiers())
+    return CpuInfo(cpu_model(), allowed_threads(), _native_tiers())
 
 
 def _native_tiers() -> tuple[str, ...]:

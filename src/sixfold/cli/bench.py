@@ -1,0 +1,240 @@
+"""`sixfold bench`: send a workload to a running server and say how it was served."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sixfold.core.point import Point
+    from sixfold.instrument.loadgen.arrivals import Arrivals
+    from sixfold.instrument.loadgen.run import Progress
+    from sixfold.instrument.measure import Job
+
+EXAMPLES = """examples:
+  sixfold bench --url http://127.0.0.1:8000 --workload chat --concurrency 8
+  sixfold bench --url http://127.0.0.1:8000 --rate 4 --slo "ttft:p95<500ms;itl:p95<50ms"
+  sixfold bench --workload shared-prefix:count=64,depth=1 --concurrency 1,4,16 --store bench.db
+  sixfold bench --workload trace:file=trace.jsonl,first=200,block=16 --arrivals trace
+
+Workloads are NAME or NAME:KEY=VALUE,...; `sixfold bench --list` shows names, keys and defaults.
+Exit code 0: done, objectives met; 1: an error; 3: an objective is broken or unknown."""
+
+BROKEN = 3
+COLUMNS = ("ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95", "output_throughput",
+           "request_throughput", "goodput", "error_rate", "cached_rate", "cost")  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    p = argparse.ArgumentParser(
+        prog="sixfold bench",
+        description="Measure a running OpenAI-compatible server under a workload.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--url", default="http://127.0.0.1:8000", help="the server (%(default)s)")
+    p.add_argument("--model", default="", help="the model's name there (default: its first)")
+    p.add_argument("--workload", default="random:count=32", help="what to send (%(default)s)")
+    p.add_argument("--list", action="store_true", help="list the workloads and end")
+    _add_load(p)
+    p.add_argument("--slo", help='objectives: "ttft:p95<500ms and error_rate<1%%", preset:NAME')
+    p.add_argument("--chat", action="store_true", help="ask /v1/chat/completions (text workloads)")
+    p.add_argument("--api-key", default="", help="the server's key")
+    p.add_argument("--extra-body", metavar="JSON", help="more fields of each request")
+    p.add_argument("--seed", type=int, default=0, help="other seeds, other prompts (%(default)s)")
+    p.add_argument(
+        "--price-per-hour", type=float, help="$ for the servers: gives cost per M tokens"
+    )
+    p.add_argument("--no-warmup", action="store_true", help="measure a cold server")
+    p.add_argument("--engine", default="openai", help="its name in the point (%(default)s)")
+    p.add_argument("--store", metavar="FILE", help="append the points to this store")
+    p.add_argument("--json", action="store_true", help="print the points as JSON Lines")
+    p.add_argument(
+        "--allow-remote", action="store_true", help="send load to another machine, with consent"
+    )
+    return p
+
+
+def _add_load(p: argparse.ArgumentParser) -> None:
+    load = p.add_argument_group("load")
+    load.add_argument("--concurrency", help="closed loop: so many sessions at once; 1,4,16: each")
+    load.add_argument("--rate", type=float, help="open loop: sessions per second")
+    load.add_argument(
+        "--arrivals",
+        choices=("poisson", "constant", "trace"),
+        default="poisson",
+        help="how an open loop's sessions arrive (%(default)s)",
+    )
+    load.add_argument(
+        "--burstiness", type=float, default=1.0, help="1 is Poisson, less is burstier (%(default)s)"
+    )
+    load.add_argument("--seconds", type=float, default=600.0, help="send no longer (%(default)s)")
+
+
+def run(argv: list[str]) -> int:
+    """Measure each load, print, keep."""
+    a = parser().parse_args(argv)
+    if a.list:
+        from sixfold.instrument.workloads.presets import describe
+
+        print(describe())
+        return 0
+    from sixfold.instrument.measure import warm_up
+
+    jobs = [_job(a, load, number) for number, load in enumerate(_loads(a))]
+    if not a.no_warmup:
+        rounds = warm_up(jobs[0])
+        _say(a, f"warmed up in {rounds} rounds")
+    points = list(_measured(a, jobs))
+    if a.json:
+        import msgspec
+
+        sys.stdout.writelines(msgspec.json.encode(p).decode() + "\n" for p in points)
+    else:
+        print(_table(points))
+    return _verdict(a, jobs[0], points)
+
+
+def _measured(a: argparse.Namespace, jobs: "list[Job]") -> "Iterator[Point]":
+    from sixfold.instrument.measure import Subject, measure
+
+    subject = Subject(engine=a.engine, model=jobs[0].target.model, study="bench")
+    for job in jobs:
+        point, result = measure(job, subject, None if a.json else _progress())
+        shape = point.fingerprint
+        _say(a, f"{point.load}: {shape['requests']} requests, input mean "
+                f"{shape['input']['mean']:.0f} {shape['unit']}, output mean "
+                f"{shape['output']['mean']:.0f}, ideal prefix reuse {shape['prefix_reuse']:.0%}, "
+                f"burstiness {shape['burstiness']:.2g}, id {shape['id']}")  # fmt: skip
+        if result.health.client_bound:
+            _say(a, f"warning: the client was the limit: {result.health.reason}")
+        if result.stopped:
+            _say(a, f"stopped early ({result.stopped}): {result.unsent} requests were not sent, "
+                    f"{result.unfinished} not answered")  # fmt: skip
+        errors = [o.error for o in result.outcomes if o.error]
+        if errors:
+            _say(a, f"{len(errors)} requests failed; the first: {errors[0]}")
+        if a.store:
+            _keep(a.store, point)
+        yield point
+        if result.stopped == "interrupted":
+            return
+
+
+def _keep(path: str, point: "Point") -> None:
+    from pathlib import Path
+
+    from sixfold.instrument.store.store import Store
+
+    with Store(Path(path)) as store:
+        store.append([point])
+
+
+def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
+    from sixfold.core.slo import parse_slo
+    from sixfold.instrument.loadgen.client import Target
+    from sixfold.instrument.loadgen.run import Limits
+    from sixfold.instrument.measure import Job, check
+    from sixfold.instrument.workloads.presets import parse_workload
+
+    extra = {"temperature": 0, "ignore_eos": True} | _extra(a.extra_body)
+    target = Target(url=a.url, model=a.model, chat=a.chat, api_key=a.api_key, extra=extra)
+    job = Job(
+        target=target,
+        workload=parse_workload(a.workload),
+        load=load,
+        # Prompts of their own for each load: the server's cache must not know them from the last.
+        seed=a.seed + (number << 20),
+        slo=parse_slo(a.slo) if a.slo else None,
+        limits=Limits(seconds=a.seconds),
+        price_per_hour=a.price_per_hour,
+        allow_remote=a.allow_remote,
+    )
+    check(job)
+    if target.model:
+        return job
+    import msgspec
+
+    from sixfold.instrument.discover import first_model
+
+    named = msgspec.structs.replace(target, model=first_model(target, a.allow_remote))
+    return msgspec.structs.replace(job, target=named)
+
+
+def _extra(text: str | None) -> dict[str, Any]:
+    from sixfold.core.errors import ConfigError
+
+    try:
+        fields = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"--extra-body is no JSON: {error}", "quote it: '{\"top_k\": 1}'"
+        ) from None
+    if not isinstance(fields, dict):
+        raise ConfigError("--extra-body is no JSON object", "write '{\"top_k\": 1}'")
+    return fields
+
+
+def _loads(a: argparse.Namespace) -> "list[Arrivals | int]":
+    from sixfold.core.errors import ConfigError
+    from sixfold.instrument.loadgen.arrivals import constant, gamma, replay
+
+    if a.concurrency and (a.rate or a.arrivals == "trace"):
+        raise ConfigError("--concurrency is a closed loop, --rate an open one", "give one of them")
+    if a.arrivals == "trace":
+        return [replay()]
+    if a.rate:
+        constant_rate = a.arrivals == "constant"
+        return [constant(a.rate) if constant_rate else gamma(a.rate, a.burstiness, a.seed)]
+    try:
+        return [int(part) for part in (a.concurrency or "8").split(",")]
+    except ValueError:
+        raise ConfigError(f"--concurrency is {a.concurrency!r}", "write 8 or 1,4,16") from None
+
+
+def _progress() -> "Callable[[Progress], None] | None":
+    if not sys.stderr.isatty():
+        return None
+
+    def show(p: "Progress") -> None:
+        done = p.finished / max(1, p.planned)
+        bar = "#" * int(30 * done) + "." * (30 - int(30 * done))
+        end = "\n" if p.finished >= p.planned else ""
+        text = f"\r[{bar}] {p.finished}/{p.planned} requests, {p.failed} failed, {p.seconds:.0f} s"
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _say(a: argparse.Namespace, text: str) -> None:
+    print(text, file=sys.stderr if a.json else sys.stdout, flush=True)
+
+
+def _table(points: "list[Point]") -> str:
+    from sixfold.instrument.tables import table
+
+    keys = [key for key in COLUMNS if any(key in p.values for p in points)]
+    rows = [
+        (_load_name(p), {key: p.values[key] for key in keys if key in p.values}) for p in points
+    ]
+    return table(rows, keys)
+
+
+def _load_name(point: "Point") -> str:
+    return ", ".join(f"{key} {value}" for key, value in point.load.items())
+
+
+def _verdict(a: argparse.Namespace, job: "Job", points: "list[Point]") -> int:
+    if job.slo is None:
+        return 0
+    code = 0
+    for point in points:
+        judged = job.slo.judge(point.values)
+        code = code if judged.met else BROKEN
+        _say(a, f"{_load_name(point)}: objectives {judged.verdict}")
+        for clause in judged.clauses:
+            shown = "not measured" if clause.value is None else f"{clause.value:.4g}"
+            _say(a, f"  {clause.verdict:<8} {clause.clause}  (was {shown})")
+    return code

@@ -1,0 +1,225 @@
+"""One point: a workload sent to a running server, warmed up first, summed up with provenance.
+
+The same for every engine. Not here: starting engines (backends), choosing what to run (tuner),
+the load itself (loadgen).
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sixfold.core.errors import ConfigError
+from sixfold.core.metrics import percentile
+from sixfold.core.point import Point
+from sixfold.core.record import Machine, cpu_model, git_state, memory_gb, system, versions
+from sixfold.core.slo import Slo
+from sixfold.core.slo_clause import statistic
+from sixfold.instrument.loadgen.arrivals import Arrivals, arrival_times
+from sixfold.instrument.loadgen.client import Target
+from sixfold.instrument.loadgen.plan import Outcome, Session
+from sixfold.instrument.loadgen.report import LATENCIES, report
+from sixfold.instrument.loadgen.run import Limits, LoadResult, Progress, run_load
+from sixfold.instrument.workloads.fingerprint import Fingerprint, fingerprint
+from sixfold.instrument.workloads.presets import Workload
+
+WARM_SESSIONS = 4
+WARM_ROUNDS = 6
+SETTLED = 0.1
+"""Warm-up is over when a round's median latency is within this part of the round before."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure. `load` is an arrival process, or a number of sessions at once."""
+
+    target: Target
+    workload: Workload
+    load: Arrivals | int
+    seed: int = 0
+    slo: Slo | None = None
+    limits: Limits = Limits()
+    price_per_hour: float | None = None
+    """$ per hour of all that serves; without it there is no cost."""
+    allow_remote: bool = False
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured, as far as it is known: fields of the point."""
+
+    engine: str
+    model: str
+    engine_version: str = ""
+    config: dict[str, Any] = {}
+    command: str = ""
+    strategies: tuple[str, ...] = ()
+    hardware: str = ""
+    study: str = ""
+    repeat: int = 0
+
+
+def check(job: Job) -> None:
+    """Refuse before anything runs what could never be judged. Raises ConfigError."""
+    wanted = job.slo.keys() if job.slo else ()
+    if job.price_per_hour is None and any(key.rpartition("/")[2] == "cost" for key in wanted):
+        raise ConfigError(
+            "the objective bounds cost, but no price is known", "give --price-per-hour"
+        )
+
+
+def measure(
+    job: Job, subject: Subject, progress: Callable[[Progress], None] | None = None
+) -> tuple[Point, LoadResult]:
+    """Run the job once; the point and all that it is made of. Raises ConfigError as `run_load`."""
+    check(job)
+    sessions = job.workload.build(job.seed)
+    shape = fingerprint(sessions, _times(job.load, sessions))
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    result = run_load(
+        job.target,
+        sessions,
+        job.load,
+        limits=job.limits,
+        allow_remote=job.allow_remote,
+        progress=progress,
+    )
+    return _point(job, subject, shape, result, date), result
+
+
+def warm_up(job: Job) -> int:
+    """Send small rounds of the workload, with prompts of their own, until latencies settle.
+
+    The number of rounds. Raises ConfigError if the first round fails altogether: then the address,
+    the model's name or the request's form is wrong.
+    """
+    before = 0.0
+    for number in range(WARM_ROUNDS):
+        sessions = job.workload.build(_warm_seed(job.seed, number))[:WARM_SESSIONS]
+        result = run_load(
+            job.target,
+            [msgspec.structs.replace(s, turns=s.turns[:1], at=None) for s in sessions],
+            WARM_SESSIONS,
+            limits=job.limits,
+            allow_remote=job.allow_remote,
+        )
+        good = [o.trace for o in result.outcomes if o.trace.ok]
+        if not good:
+            error = result.outcomes[0].error if result.outcomes else "no request was answered"
+            raise ConfigError(f"{job.target.url} fails: {error}", "is it the right URL and model?")
+        now = percentile([t.end - t.arrival for t in good], 50)
+        if abs(now - before) <= SETTLED * now:
+            return number + 1
+        before = now
+    return WARM_ROUNDS
+
+
+def values_of(
+    outcomes: Sequence[Outcome], unfinished: int, slo: Slo | None, price_per_hour: float | None
+) -> dict[str, float]:
+    """All metrics of a run: for all requests, for each class ("chat/..."), as the SLO names them.
+
+    Requests that were given up count as errors: a server that is late with them did not serve them.
+    """
+    values = _values(outcomes, unfinished, slo, "")
+    for name in sorted({outcome.slo_class for outcome in outcomes} - {""}):
+        own = [outcome for outcome in outcomes if outcome.slo_class == name]
+        values |= {f"{name}/{key}": v for key, v in _values(own, 0, slo, name).items()}
+    tokens = values.get("output_throughput", 0.0)
+    if price_per_hour is not None and tokens > 0:
+        values["cost"] = price_per_hour / 3600 / tokens * 1e6
+    return values
+
+
+def _values(
+    outcomes: Sequence[Outcome], unfinished: int, slo: Slo | None, name: str
+) -> dict[str, float]:
+    meets = None if slo is None else (lambda o: slo.met_by(o.trace, o.slo_class))
+    values = report(outcomes, meets)
+    total = len(outcomes) + unfinished
+    failed = sum(not outcome.trace.ok for outcome in outcomes) + unfinished
+    values |= {"error_rate": failed / total if total else 1.0, "requests": float(total)}
+    traces = [outcome.trace for outcome in outcomes if outcome.trace.ok]
+    for clause in slo.clauses if slo else ():
+        key = clause.key.rpartition("/")[2]
+        if clause.slo_class == name and key not in values and clause.metric in LATENCIES:
+            known = [v for v in LATENCIES[clause.metric](traces) if v is not None]
+            if known:
+                values[key] = statistic(known, clause.stat)
+    return values
+
+
+def hardware() -> str:
+    """This machine's CPU and its usable threads, as a point names them."""
+    return f"{cpu_model()} x{_threads()}"
+
+
+def describe_load(load: Arrivals | int) -> dict[str, Any]:
+    """The offered load as a point holds it."""
+    if isinstance(load, int):
+        return {"concurrency": load}
+    fields = msgspec.structs.asdict(load)
+    shown = {
+        "gamma": ("rate", "burstiness"),
+        "constant": ("rate",),
+        "ramp": ("rate", "rate_to", "seconds"),
+        "trace": ("speedup",),
+    }[load.kind]
+    return {"arrivals": load.kind} | {name: fields[name] for name in shown}
+
+
+def _point(job: Job, subject: Subject, shape: Fingerprint, result: LoadResult, date: str) -> Point:
+    values = values_of(result.outcomes, result.unfinished, job.slo, job.price_per_hour)
+    commit, dirty = _checkout()
+    served = any(outcome.trace.ok for outcome in result.outcomes)
+    errors = [o.error for o in result.outcomes if o.error] or ["no request was answered"]
+    return Point(
+        id=uuid.uuid4().hex,
+        date=date,
+        status="ok" if served else "failed",
+        reason="" if served else errors[0],
+        **msgspec.structs.asdict(subject) | {"hardware": subject.hardware or hardware()},
+        workload={
+            "name": job.workload.name,
+            "config": msgspec.to_builtins(job.workload.config),
+        },
+        fingerprint=msgspec.to_builtins(shape),
+        load=describe_load(job.load),
+        seed=job.seed,
+        values=values,
+        client=msgspec.to_builtins(result.health) | {"stopped": result.stopped},
+        commit=commit,
+        dirty=dirty,
+        machine=_machine(),
+        versions=versions(),
+    )
+
+
+def _machine() -> Machine:
+    return Machine(cpu=cpu_model(), threads=_threads(), memory_gb=memory_gb(), system=system())
+
+
+def _threads() -> int:
+    affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _checkout() -> tuple[str, bool]:
+    """The commit of this code where it runs from a checkout; an installed wheel has its version."""
+    root = Path(__file__).resolve().parents[3]
+    return git_state(root) if (root / ".git").exists() else ("", False)
+
+
+def _times(load: Arrivals | int, sessions: Sequence[Session]) -> list[float]:
+    if isinstance(load, int):
+        return []
+    if load.kind == "trace" and not load.trace:
+        return sorted((s.at or 0.0) / load.speedup for s in sessions)
+    return arrival_times(load, len(sessions))
+
+
+def _warm_seed(seed: int, number: int) -> int:
+    """Far from the seeds that people and sweeps choose."""
+    return (1 << 40) + (seed << 8) + number

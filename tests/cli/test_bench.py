@@ -1,0 +1,101 @@
+"""`sixfold bench` against a real server (with the fake engine): points, objectives, exit codes."""
+
+import json
+import time
+
+import pytest
+from server_harness import PATIENCE, Server
+
+from sixfold.cli.bench import BROKEN
+from sixfold.cli.main import main
+
+SMALL = "random:count=6,input=20,output=5,text=true"
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = Server()
+    deadline = time.monotonic() + PATIENCE
+    while not running.ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield running
+    assert running.stop() == 0
+    running.close()
+
+
+def bench(server: Server, *arguments: str) -> int:
+    return main(["bench", "--url", server.url, "--workload", SMALL, *arguments])
+
+
+def test_each_load_is_a_point_that_is_kept(server, tmp_path, capsys):
+    from sixfold.instrument.store.store import Store
+
+    path = tmp_path / "bench.db"
+    assert bench(server, "--concurrency", "1,3", "--store", str(path), "--json") == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with Store(path) as store:
+        kept = [point for _, point in store.points()]
+    assert [p["id"] for p in printed] == [p.id for p in kept]
+    assert [p.load for p in kept] == [{"concurrency": 1}, {"concurrency": 3}]
+    assert kept[0].key != kept[1].key
+    for point in kept:
+        assert point.status == "ok" and point.values["requests"] == 6
+        assert point.values["error_rate"] == 0 and point.values["ttft:p95"] > 0
+        assert point.fingerprint["requests"] == 6 and point.machine is not None
+        assert {"client_bound", "lag_p99", "stopped"} <= set(point.client)
+
+
+def test_repeats_with_other_prompts_share_a_key(server, tmp_path, capsys):
+    from sixfold.instrument.store.store import Store
+
+    path = tmp_path / "bench.db"
+    for seed in ("1", "2"):
+        bench(server, "--seed", seed, "--concurrency", "2", "--store", str(path), "--no-warmup")
+    with Store(path) as store:
+        first, second = (point for _, point in store.points())
+    assert first.key == second.key
+    assert first.fingerprint["id"] != second.fingerprint["id"]
+
+
+@pytest.mark.parametrize(
+    ("slo", "code", "word"),
+    [
+        ("e2e:p99.5<1m and error_rate<=0", 0, "met"),
+        ("ttft:p50<1us", BROKEN, "broken"),
+        ("acceptance_rate>1%", BROKEN, "unknown"),
+    ],
+)
+def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
+    assert bench(server, "--rate", "50", "--slo", slo, "--no-warmup") == code
+    assert f"objectives {word}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--slo", "tfft<1"], "did you mean ttft?"),
+        (["--slo", "cost<1"], "give --price-per-hour"),
+        (["--workload", "rnadom"], "did you mean random?"),
+        (["--concurrency", "two"], "write 8 or 1,4,16"),
+        (["--concurrency", "2", "--rate", "1"], "give one of them"),
+        (["--extra-body", "[1]"], "write"),
+        (["--url", "http://192.0.2.1:1"], "consent"),
+    ],
+)
+def test_errors_come_before_any_load(server, capsys, arguments, hint):
+    assert main(["bench", "--url", server.url, *arguments]) == 1
+    shown = capsys.readouterr()
+    assert hint in shown.err and shown.out == ""
+
+
+def test_a_dead_server_is_named(capsys):
+    assert main(["bench", "--url", "http://127.0.0.1:9"]) == 1
+    assert "sixfold serve" in capsys.readouterr().err
+    assert main(["bench", "--url", "http://127.0.0.1:9", "--model", "m"]) == 1
+    assert "right URL and model?" in capsys.readouterr().err
+
+
+def test_lists_the_workloads(capsys):
+    assert main(["bench", "--list"]) == 0
+    assert "shared-prefix" in capsys.readouterr().out
