@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -96,7 +96,7 @@ class Backend:
     tested: tuple[str, str] | None = None
     """Lowest and highest version that was run; None: none was."""
     symptoms: tuple[Symptom, ...] = ()
-    env: Mapping[str, str] = {}  # noqa: RUF009 (never written to)
+    env: Mapping[str, str] = field(default_factory=dict)
     """Environment that it needs; the spec's own goes before it."""
     install: str = ""
     """One line: how to get it."""
