@@ -49,7 +49,7 @@ def test_any_help_text(text: str) -> None:
 def test_our_own_flags() -> None:
     good = {"max_num_seqs": 4, "enable-prefix-caching": False, "batching": "static"}
     check_flags(EngineSpec(engine="sixfold", model="m", flags=good))
-    with pytest.raises(ConfigError, match="--max-num-seq\\b") as caught:
+    with pytest.raises(ConfigError, match=r"--max-num-seq\b") as caught:
         check_flags(EngineSpec(engine="sixfold", model="m", flags={"max_num_seq": 4}))
     assert caught.value.hint == "did you mean --max-num-seqs?"
 

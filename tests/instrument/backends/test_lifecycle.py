@@ -1,6 +1,8 @@
 """Real servers: start, ready, ask, stop, and nothing left, whatever happens to the owner."""
 
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,15 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from sixfold.core.errors import ConfigError, SixfoldError
 from sixfold.instrument.backends import backend, base, processes
-from sixfold.instrument.backends.scrape import canonical, histogram
+from sixfold.instrument.backends.scrape import canonical, delta, histogram
 from sixfold.instrument.backends.spec import EngineSpec
 
-TINY = str(Path(__file__).parents[2] / "golden" / "tiny" / "llama")
+TINY = Path(__file__).parents[2] / "golden" / "tiny" / "llama"
 PATIENCE = 60.0
 
 SERVER = """
@@ -63,33 +67,60 @@ def gone(pids: tuple[int, ...]) -> bool:
     return all(processes.identify(pid) is None for pid in pids)
 
 
+def tiny_model(path: Path) -> str:
+    """The tiny checkpoint, with a tokenizer of one token for each byte."""
+    model = path / "model"
+    shutil.copytree(TINY, model)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(model / "tokenizer.json"))
+    return str(model)
+
+
+def readings(running: base.Running) -> dict[str, float]:
+    page = base.read_metrics(running)
+    assert page is not None and page.malformed == 0
+    return canonical(page, backend(running.spec.engine).aliases)
+
+
 def test_our_server(tmp_path: Path) -> None:
     flags = {"executor": "reference", "max_num_seqs": 2, "enable_prefix_caching": True}
-    running = base.start(
-        EngineSpec(engine="sixfold", model=TINY, flags=flags), log_dir=tmp_path, timeout=PATIENCE
+    spec = EngineSpec(
+        engine="sixfold",
+        model=tiny_model(tmp_path),
+        flags=flags,
+        env={"SIXFOLD_HOME": str(tmp_path / "home")},
     )
+    running = base.start(spec, log_dir=tmp_path, timeout=PATIENCE)
     try:
-        assert running.pids and running.seconds > 0
+        assert len(running.pids) >= 2 and running.seconds > 0
         assert "serve" in running.command and "--max-num-seqs 2" in running.command
         assert base.ask_version(running)
+        before = readings(running)
+        body = {"prompt": [5] * 40, "max_tokens": 3, "ignore_eos": True}
+        url = f"{running.url}/v1/completions"
+        assert httpx.post(url, json=body, timeout=PATIENCE).status_code == 200
+        grown = delta(before, readings(running))
+        assert (grown["prompt_tokens"], grown["generation_tokens"]) == (40, 3)
+        assert set(grown) >= {"kv_cache_usage", "prefix_cache_hits", "num_preemptions"}
         assert base.reset_cache(running)
         page = base.read_metrics(running)
-        assert page is not None and page.malformed == 0
-        values = canonical(page, backend("sixfold").aliases)
-        assert values["num_requests_running"] == values["generation_tokens"] == 0
-        assert set(values) >= {"kv_cache_usage", "prefix_cache_hits", "num_preemptions"}
-        found = histogram(page, "vllm:time_to_first_token_seconds")
-        assert found is not None and found.count == 0
+        found = histogram(page, "vllm:time_to_first_token_seconds") if page else None
+        assert found is not None and found.count == 1 == max(found.buckets.values())
         attached = base.start(
             EngineSpec(engine="openai", executable=running.url), log_dir=tmp_path, timeout=PATIENCE
         )
         assert attached.guard is None and attached.pids == ()
+        assert readings(attached)["generation_tokens"] == 3
         base.stop(attached)
         assert not gone(running.pids)
     finally:
         base.stop(running)
     assert gone(running.pids)
     base.stop(running)
+    assert base.read_metrics(running) is None and base.ask_version(running) == ""
 
 
 def test_engine_that_rejects_its_model(tmp_path: Path) -> None:
@@ -97,7 +128,7 @@ def test_engine_that_rejects_its_model(tmp_path: Path) -> None:
     with pytest.raises(base.StartFailure) as caught:
         base.start(spec, log_dir=tmp_path, timeout=PATIENCE)
     assert caught.value.status == "did_not_start"
-    assert "nothing" in caught.value.tail and caught.value.hint
+    assert "nothing" in caught.value.reason and "log" not in caught.value.hint
 
 
 @pytest.mark.parametrize("mode", ["plain", "orphans", "deaf"])
@@ -129,47 +160,33 @@ def test_command_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_detached_server_and_its_stop_command(tmp_path: Path) -> None:
-    """A start command that returns: its server is elsewhere (here: a test's own child)."""
-    inner = base.start(script(tmp_path, "plain"), log_dir=tmp_path, timeout=PATIENCE, grace=0.5)
+    """A start command that returns: its server runs elsewhere (here: as the test's child)."""
+    port = base.free_port()
+    server = script(tmp_path, "plain").start_command.format(port=port, args="")
     mark = tmp_path / "stopped"
-    base.stop(inner, grace=0.5)
-    path = tmp_path / "server.py"
-    with subprocess.Popen([sys.executable, str(path), "plain", str(inner.spec.port)]) as outside:
-        mine = (outside.pid,)
-        spec = EngineSpec(
-            engine="command",
-            start_command="true {port}",
-            stop_command=f"touch '{mark}'",
-            port=inner.spec.port + 0,
-        )
-        try:
-            eventually(lambda: len(processes.descendants(outside.pid)) == 2)
-            children = processes.descendants(outside.pid)
-            eventually(lambda: _taken(spec))
-            with pytest.raises(ConfigError, match="not free"):
-                base.start(spec, log_dir=tmp_path, timeout=PATIENCE)
-        finally:
-            processes.send(processes.descendants(outside.pid), signal.SIGKILL)
-            outside.kill()
-    assert gone((*mine, *(c.pid for c in children)))
-    running = base.Running(spec, inner.url, (), "", None, 0.0, None)
-    base.stop(running)
-    assert mark.exists()
-    with pytest.raises(SixfoldError, match="stop command ended with 1"):
-        base.stop(msgspec_replace(running, stop_command="false"))
+    spec = EngineSpec(
+        engine="command", start_command="true {port}", stop_command=f"touch '{mark}'", port=port
+    )
+    outside: list[subprocess.Popen[bytes]] = []
 
+    def progress(_seconds: float, _line: str) -> None:
+        if not outside:
+            outside.append(subprocess.Popen(server.split()))
 
-def _taken(spec: EngineSpec) -> bool:
     try:
-        base._with_port(spec)
-    except ConfigError:
-        return True
-    return False
-
-
-def msgspec_replace(running: base.Running, **changes: str) -> base.Running:
-    spec = msgspec.structs.replace(running.spec, **changes)
-    return base.Running(spec, running.url, (), "", None, 0.0, None)
+        running = base.start(spec, log_dir=tmp_path, timeout=PATIENCE, progress=progress)
+        with pytest.raises(ConfigError, match="not free"):
+            base.start(spec, log_dir=tmp_path, timeout=PATIENCE)
+        base.stop(running)
+        assert mark.exists()
+        failing = msgspec.structs.replace(spec, stop_command="false")
+        with pytest.raises(SixfoldError, match="stop command ended with 1"):
+            base.stop(dataclasses.replace(running, spec=failing))
+    finally:
+        for process in outside:
+            processes.send(processes.descendants(process.pid), signal.SIGKILL)
+            process.kill()
+            process.wait()
 
 
 OWNER = """

@@ -37,6 +37,7 @@ __all__ = [
     "Running",
     "StartFailure",
     "ask_version",
+    "free_port",
     "read_metrics",
     "reset_cache",
     "start",
@@ -208,18 +209,23 @@ def _ask(url: str, request: Request) -> tuple[int, bytes]:
         return 0, b""
 
 
-def _with_port(spec: EngineSpec) -> EngineSpec:
-    """The spec with a port that was free just now. Raises ConfigError if its own is taken."""
-    if spec.engine == "openai":
-        return spec
+def free_port(port: int = 0) -> int:
+    """A loopback port that is free just now: this one, or any. Raises ConfigError if taken."""
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            s.bind((HOST, spec.port))
+            s.bind((HOST, port))
         except OSError as error:
-            text = f"port {spec.port} is not free: {error.strerror}"
+            text = f"port {port} is not free: {error.strerror}"
             raise ConfigError(text, "use port 0: a free one") from error
-        return msgspec.structs.replace(spec, port=s.getsockname()[1])
+        return int(s.getsockname()[1])
+
+
+def _with_port(spec: EngineSpec) -> EngineSpec:
+    """The spec with a port; of a server that runs already, its own."""
+    if spec.engine == "openai":
+        return spec
+    return msgspec.structs.replace(spec, port=free_port(spec.port))
 
 
 def _new_log(directory: Path, spec: EngineSpec) -> Path:
@@ -284,8 +290,14 @@ def explain(engine: Backend, code: int, log: str) -> StartFailure:
     if code == 128 + signal.SIGKILL:
         hint = "the kernel may have run out of memory: see its log, or use a smaller model"
         return StartFailure("out_of_memory", "it was killed", hint, tail)
-    last = tail.rpartition("\n")[2]
-    return StartFailure(
-        "did_not_start", f"it ended with {code}: {last}" if last else f"it ended with {code}",
-        "read the end of its log", tail,
-    )  # fmt: skip
+    text, hint = _last_words(tail)
+    reason = f"it ended with {code}: {text}" if text else f"it ended with {code}"
+    return StartFailure("did_not_start", reason, hint or "read the end of its log", tail)
+
+
+def _last_words(tail: str) -> tuple[str, str]:
+    """The last line, and the hint if that is a line of its own, as our own errors have it."""
+    lines = tail.splitlines() or [""]
+    if lines[-1].startswith("hint: ") and len(lines) > 1:
+        return lines[-2], lines[-1].removeprefix("hint: ")
+    return lines[-1], ""

@@ -17,7 +17,9 @@ HELP_SECONDS = 180.0
 MAX_BYTES = 8 << 20
 
 _OPTION = re.compile(r"-{1,2}[A-Za-z][\w.-]*")
-_METAVAR = re.compile(r"(?:[ =]|\[=?)(?:\{[^}]*\}|\[[^\]]*\]|<[^>]*>|[^\s,\-][^\s,]*)(?: \.\.\.)?")
+_METAVAR = re.compile(
+    r"(?:[ =]|\[=?)(?:\{[^}]*\}|\[[^\]]*\]|<[^>]*>|[^\s,\-][^\s,]*)(?: \[[^\]]*\]| \.\.\.)?"
+)
 _BETWEEN = re.compile(r"\s*[,|/]\s*")
 _BRACKETED = re.compile(r"\[(--?[^\]]*)\]")
 MAX_INDENT = 8
