@@ -82,7 +82,7 @@ def test_missing_engine_says_how_to_get_it(name: str, tmp_path: Path) -> None:
     assert caught.value.hint == backend(name).install
 
 
-@pytest.mark.parametrize("flag", ["host", "port", "model"])
+@pytest.mark.parametrize("flag", ["host", "port", "model", "api-key"])
 def test_owned_flags(flag: str) -> None:
     with pytest.raises(ConfigError, match=flag):
         backend("sixfold").argv(EngineSpec(engine="sixfold", flags={flag: "0.0.0.0"}))
@@ -192,3 +192,19 @@ def test_log_tail_is_bounded(tmp_path: Path) -> None:
     log.write_bytes(b"\xff" * 300_000 + os.linesep.encode() + b"end\n\n")
     assert base.read_tail(log).endswith("end")
     assert len(base.read_tail(log)) <= base.TAIL_BYTES
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    venv = program(tmp_path, "vllm")
+    env = {"HF_TOKEN": "hush", "A_API_KEY": "hush", "VLLM_CPU_KVCACHE_SPACE": "4"}
+    shown = shown_command(backend("vllm"), EngineSpec(engine="vllm", executable=venv, env=env))
+    assert "hush" not in shown and "VLLM_CPU_KVCACHE_SPACE=4" in shown
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("0.32.0", True), ("0.32.0+cpu", True), ("0.31.9", False), ("0.33", False), ("", False)],
+)
+def test_tested_versions(version: str, expected: bool) -> None:
+    assert base.was_tested(backend("vllm"), version) is expected
+    assert not base.was_tested(backend("llamacpp"), version)

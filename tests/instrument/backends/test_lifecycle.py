@@ -97,7 +97,7 @@ def test_our_server(tmp_path: Path) -> None:
     try:
         assert len(running.pids) >= 2 and running.seconds > 0
         assert "serve" in running.command and "--max-num-seqs 2" in running.command
-        assert base.ask_version(running)
+        assert base.was_tested(backend("sixfold"), base.ask_version(running))
         before = readings(running)
         body = {"prompt": [5] * 40, "max_tokens": 3, "ignore_eos": True}
         url = f"{running.url}/v1/completions"
@@ -199,6 +199,16 @@ running = base.start(spec, log_dir=Path(sys.argv[2]), timeout=60, grace=0.5)
 print(running.guard.pid, *running.pids, flush=True)
 time.sleep(600)
 """
+
+
+def test_stop_after_the_guard_was_killed(tmp_path: Path) -> None:
+    """Orphans that nobody adopted are still known by pid and start time."""
+    running = base.start(script(tmp_path, "orphans"), log_dir=tmp_path, timeout=PATIENCE)
+    assert running.guard is not None
+    running.guard.kill()
+    running.guard.wait()
+    base.stop(running)
+    assert gone(running.pids)
 
 
 @pytest.mark.parametrize("victim", ["owner", "guard"])

@@ -1,4 +1,4 @@
-"""Engines to measure: one small module each, behind one record (spec.Backend), by name.
+"""Engines to measure: one small module each, behind one record (spec.EngineKind), by name.
 
 Modules load when their engine is asked for, so that the guard process starts quickly. Not here:
 load generation, sweeps, and what the measurements mean.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sixfold.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sixfold.instrument.backends.spec import Backend
+    from sixfold.instrument.backends.spec import EngineKind
 
 MODULES = {
     name: f"sixfold.instrument.backends.{name}"
@@ -20,11 +20,11 @@ MODULES = {
 """Engine's name -> the module whose BACKEND describes it."""
 
 
-def backend(name: str) -> "Backend":
+def backend(name: str) -> "EngineKind":
     """The engine of that name. Raises ConfigError for an unknown one."""
     if name not in MODULES:
         near = get_close_matches(name, MODULES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODULES)}"
         raise ConfigError(f"unknown engine {name!r}", hint)
-    found: Backend = import_module(MODULES[name]).BACKEND
+    found: EngineKind = import_module(MODULES[name]).BACKEND
     return found

@@ -25,7 +25,7 @@ from sixfold.instrument.backends import backend, command, openai, processes, scr
 from sixfold.instrument.backends.fetch import fetch
 from sixfold.instrument.backends.spec import (
     HOST,
-    Backend,
+    EngineKind,
     EngineSpec,
     Request,
     Symptom,
@@ -42,6 +42,7 @@ __all__ = [
     "reset_cache",
     "start",
     "stop",
+    "was_tested",
 ]
 
 READY_SECONDS = 600.0
@@ -52,7 +53,7 @@ TAIL_BYTES = 64 << 10
 POLL_SECONDS = 0.05
 
 Progress = Callable[[float, str], None]
-"""Called about once a second while waiting: seconds so far, last line of the log."""
+"""Called at once, and then about once a second: seconds so far, last line of the log."""
 
 OUT_OF_MEMORY = Symptom(
     r"out of memory|OutOfMemory|MemoryError|std::bad_alloc|cannot allocate memory|"
@@ -89,7 +90,7 @@ class Running:
     spec: EngineSpec
     """With the port that it got."""
     url: str
-    pids: tuple[int, ...]
+    tree: tuple[processes.Process, ...]
     """Its processes when it became ready, without the guard; none if it is not ours."""
     command: str
     """To paste into a shell."""
@@ -97,6 +98,11 @@ class Running:
     seconds: float
     """From the start to ready."""
     guard: subprocess.Popen[bytes] | None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The pids of `tree`."""
+        return tuple(p.pid for p in self.tree)
 
 
 def start(
@@ -127,8 +133,8 @@ def start(
         stop(running, grace=grace)
         raise
     seconds = time.monotonic() - began
-    pids = tuple(p.pid for p in processes.descendants(guard.pid)) if guard is not None else ()
-    return Running(spec, url, pids, shown, log, seconds, guard)
+    tree = tuple(processes.descendants(guard.pid)) if guard is not None else ()
+    return Running(spec, url, tree, shown, log, seconds, guard)
 
 
 def stop(running: Running, *, grace: float = GRACE_SECONDS) -> None:
@@ -139,19 +145,22 @@ def stop(running: Running, *, grace: float = GRACE_SECONDS) -> None:
     """
     failed = _run_stop_command(running.spec, grace)
     if running.guard is not None:
-        _end_tree(running.guard, grace)
+        _end_tree(running.guard, running.tree, grace)
     if failed:
         raise SixfoldError(failed, "stop the server by hand, and mend the stop command")
 
 
-def _end_tree(guard: subprocess.Popen[bytes], grace: float) -> None:
-    ours = processes.descendants(guard.pid)
+def _end_tree(
+    guard: subprocess.Popen[bytes], known: tuple[processes.Process, ...], grace: float
+) -> None:
+    """Through the guard; what outlives it, or was orphaned because it was killed, by pid."""
+    ours = [*known, *processes.descendants(guard.pid)]
     if guard.poll() is None:
         guard.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             guard.wait(grace + 5.0)
         if guard.poll() is None:
-            ours = processes.descendants(guard.pid)
+            ours += processes.descendants(guard.pid)
             guard.kill()
     guard.wait()
     assert guard.stdin is not None
@@ -192,6 +201,19 @@ def ask_version(running: Running) -> str:
         answer: Any = msgspec.json.decode(body) if status == 200 else {}
         return str(answer.get(query[1], "")) if isinstance(answer, dict) else ""
     return ""
+
+
+def was_tested(engine: EngineKind, version: str) -> bool:
+    """True if the version lies in the range that was run with this engine's module."""
+    if engine.tested is None or not re.match(r"\d", version):
+        return False
+    low, high = map(_numbers, engine.tested)
+    return low <= _numbers(version)[: max(len(low), len(high))] <= high
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    release = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, release[0].split("."))) if release else ()
 
 
 def read_metrics(running: Running) -> scrape.Scrape | None:
@@ -236,7 +258,7 @@ def _new_log(directory: Path, spec: EngineSpec) -> Path:
 
 
 def _launch(
-    engine: Backend, spec: EngineSpec, argv: list[str], log: Path, grace: float
+    engine: EngineKind, spec: EngineSpec, argv: list[str], log: Path, grace: float
 ) -> subprocess.Popen[bytes]:
     module = "sixfold.instrument.backends.guard"
     guarded = [sys.executable, "-m", module, str(os.getpid()), str(grace), *argv]
@@ -252,10 +274,10 @@ def _launch(
         )
 
 
-def _await_ready(running: Running, engine: Backend, timeout: float, progress: Progress) -> None:
+def _await_ready(running: Running, engine: EngineKind, timeout: float, progress: Progress) -> None:
     request = Request("GET", running.spec.ready_path or engine.ready_path)
     began = time.monotonic()
-    told = 0.0
+    told = -1.0
     while (seconds := time.monotonic() - began) < timeout:
         code = running.guard.poll() if running.guard is not None else None
         if code is not None and not (code == 0 and running.spec.stop_command):
@@ -281,7 +303,7 @@ def read_tail(log: Path | None) -> str:
         return f.read(TAIL_BYTES).decode(errors="replace").rstrip()
 
 
-def explain(engine: Backend, code: int, log: str) -> StartFailure:
+def explain(engine: EngineKind, code: int, log: str) -> StartFailure:
     """Why a server with this exit code (128 + signal) and this end of its log did not start."""
     tail = "\n".join(log.splitlines()[-TAIL_LINES:])
     for symptom in (*engine.symptoms, OUT_OF_MEMORY, PORT_TAKEN):

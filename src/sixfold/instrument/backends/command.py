@@ -8,7 +8,7 @@ import shlex
 
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.backends.aliases import ANY
-from sixfold.instrument.backends.spec import Backend, EngineSpec, checked_args
+from sixfold.instrument.backends.spec import EngineKind, EngineSpec, checked_args
 
 EXAMPLE = "docker run --rm -p 127.0.0.1:{port}:8000 IMAGE --model {model} {args}"
 
@@ -50,7 +50,7 @@ def stop_argv(spec: EngineSpec) -> list[str]:
     return expand(spec.stop_command, spec, [])
 
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="command",
     argv=_argv,
     owned=("port",),

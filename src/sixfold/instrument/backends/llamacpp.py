@@ -4,7 +4,7 @@ from sixfold.core.errors import ConfigError
 from sixfold.instrument.backends.aliases import LLAMACPP
 from sixfold.instrument.backends.spec import (
     HOST,
-    Backend,
+    EngineKind,
     EngineSpec,
     Request,
     Symptom,
@@ -35,11 +35,11 @@ def _reset(spec: EngineSpec) -> tuple[Request, ...]:
     return tuple(Request("POST", f"/slots/{slot}?action=erase") for slot in range(slots))
 
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="llamacpp",
     argv=_argv,
     help_argv=lambda spec: [_binary(spec), "--help"],
-    owned=("host", "port", "model", "m", "metrics"),
+    owned=("host", "port", "model", "m", "metrics", "api_key"),
     reset=_reset,
     aliases=LLAMACPP,
     version=("/props", "build_info"),

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.backends.aliases import ANY
-from sixfold.instrument.backends.spec import Backend, EngineSpec
+from sixfold.instrument.backends.spec import EngineKind, EngineSpec
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -37,7 +37,7 @@ def _argv(spec: EngineSpec) -> list[str]:
     return []
 
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="openai",
     argv=_argv,
     ready_path="/v1/models",

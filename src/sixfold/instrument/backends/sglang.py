@@ -7,7 +7,7 @@ from sixfold.core.errors import ConfigError
 from sixfold.instrument.backends.aliases import SGLANG
 from sixfold.instrument.backends.spec import (
     HOST,
-    Backend,
+    EngineKind,
     EngineSpec,
     Request,
     Symptom,
@@ -30,12 +30,12 @@ def _argv(spec: EngineSpec) -> list[str]:
     return [*_program(spec), *where, "--enable-metrics", *checked_args(BACKEND, spec)]
 
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="sglang",
     argv=_argv,
     help_argv=lambda spec: [*_program(spec), "--help"],
     negates=False,
-    owned=("host", "port", "model", "model_path", "enable_metrics"),
+    owned=("host", "port", "model", "model_path", "enable_metrics", "api_key"),
     reset=lambda _spec: (Request("POST", "/flush_cache"),),
     aliases=SGLANG,
     version=("/get_server_info", "version"),

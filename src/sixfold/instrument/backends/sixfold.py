@@ -6,7 +6,7 @@ from sixfold import __version__
 from sixfold.instrument.backends.aliases import VLLM
 from sixfold.instrument.backends.spec import (
     HOST,
-    Backend,
+    EngineKind,
     EngineSpec,
     Request,
     checked_args,
@@ -27,7 +27,7 @@ def _argv(spec: EngineSpec) -> list[str]:
     return [*_program(spec), "serve", spec.model, *where, *checked_args(BACKEND, spec)]
 
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="sixfold",
     argv=_argv,
     help_argv=lambda spec: [*_program(spec), "serve", "--help"],

