@@ -24,13 +24,14 @@ vllm:empty NaN
 broken{le="1} 3
 broken 1_000
 broken
+broken1
 0broken 1
 """
 
 
 def test_page() -> None:
     page = scrape.parse(PAGE)
-    assert page.malformed == 4 and not page.truncated
+    assert page.malformed == 5 and not page.truncated
     assert page.kinds == {"vllm:num_requests_running": "gauge"}
     assert page.samples["vllm:num_requests_running"][0].labels["model_name"] == 'a,b"}\\'
     assert "vllm:empty" not in page.samples
@@ -85,6 +86,13 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrape, "MAX_SAMPLES", 5)
     page = scrape.parse(b"a 1\n" * 8)
     assert page.truncated and len(page.samples["a"]) == 5
+
+
+@pytest.mark.parametrize("piece", ["a", 'a="",', "a{", 'a{b="', "1 ", "\\", "# TYPE "])
+def test_hostile_lines_take_linear_time(piece: str) -> None:
+    """Quadratic work on these would take hours."""
+    for text in (piece * 200_000 + "{", "a{" + piece * 200_000, 'a{b="' + piece * 200_000):
+        assert scrape.parse(text.encode()).malformed <= 1
 
 
 @given(st.binary(max_size=400))

@@ -123,9 +123,9 @@ def start(
     argv = engine.argv(spec)
     url = f"http://{HOST}:{spec.port}" if argv else openai.url_of(spec)
     log = _new_log(log_dir, spec) if argv else None
-    guard = _launch(engine, spec, argv, log, grace) if log is not None else None
-    began = time.monotonic()
     shown = shown_command(engine, spec)
+    began = time.monotonic()
+    guard = _launch(engine, spec, argv, log, grace) if log is not None else None
     running = Running(spec, url, (), shown, log, 0.0, guard)
     try:
         _await_ready(running, engine, timeout, progress or (lambda _seconds, _line: None))

@@ -15,11 +15,12 @@ from sixfold.instrument.backends.aliases import GAUGES
 MAX_BYTES = 8 << 20
 MAX_SAMPLES = 200_000
 
-_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"'
+# Possessive quantifiers: a hostile line must not be tried in every possible way.
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*+"
+_LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*+="(?:[^"\\]|\\.)*+"'
 _LINE = re.compile(
-    rf"({_NAME})[ \t]*(?:\{{[ \t]*((?:{_LABEL}[ \t]*(?:,[ \t]*|(?=\}})))*)\}})?"
-    r"[ \t]*([^\s{}]+)(?:[ \t]+-?\d+)?[ \t]*\Z"
+    rf"({_NAME})(?:[ \t]*+\{{[ \t]*+((?:{_LABEL}[ \t]*+(?:,[ \t]*+|(?=\}})))*+)\}}[ \t]*+|[ \t]++)"
+    r"([^\s{}]++)(?:[ \t]++-?\d++)?[ \t]*+\Z"
 )
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|inf|nan)\Z", re.I)
