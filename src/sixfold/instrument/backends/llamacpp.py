@@ -1,0 +1,59 @@
+"""llama.cpp's llama-server, by path, with a GGUF model. Facts only."""
+
+from sixfold.core.errors import ConfigError
+from sixfold.instrument.backends.aliases import LLAMACPP
+from sixfold.instrument.backends.spec import (
+    HOST,
+    EngineKind,
+    EngineSpec,
+    Request,
+    Symptom,
+    checked_args,
+    find_executable,
+)
+
+INSTALL = "build llama.cpp (cmake --build build --target llama-server); name its path as executable"
+
+
+def _binary(spec: EngineSpec) -> str:
+    return find_executable(spec.executable, "llama-server", INSTALL)
+
+
+def _argv(spec: EngineSpec) -> list[str]:
+    if not spec.model.endswith(".gguf"):
+        raise ConfigError(f"{spec.model!r} is no GGUF file", "convert it: convert_hf_to_gguf.py")
+    where = ["--model", spec.model, "--host", HOST, "--port", str(spec.port), "--metrics"]
+    return [_binary(spec), *where, *checked_args(BACKEND, spec)]
+
+
+def _reset(spec: EngineSpec) -> tuple[Request, ...]:
+    """Erases each slot: works only where the slots' number and their directory were given."""
+    flags = {name.replace("_", "-"): value for name, value in spec.flags.items()}
+    slots = flags.get("parallel", flags.get("np", 0))
+    if "slot-save-path" not in flags or not isinstance(slots, int):
+        return ()
+    return tuple(Request("POST", f"/slots/{slot}?action=erase") for slot in range(slots))
+
+
+BACKEND = EngineKind(
+    name="llamacpp",
+    argv=_argv,
+    help_argv=lambda spec: [_binary(spec), "--help"],
+    owned=("host", "port", "model", "m", "metrics", "api_key"),
+    reset=_reset,
+    aliases=LLAMACPP,
+    version=("/props", "build_info"),
+    symptoms=(
+        Symptom(
+            r"failed to (open|load|read).*gguf|invalid magic|failed to load model",
+            "the model file could not be loaded",
+            "check the path, and that the file is a complete GGUF",
+        ),
+        Symptom(
+            r"error: invalid argument",
+            "a flag is not known to this llama-server",
+            "see: llama-server --help",
+        ),
+    ),
+    install=INSTALL,
+)
