@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 
 SCRIPTS = ("model.js", "state.js", "chart.js", "controls.js", "panels.js", "table.js", "app.js")
@@ -21,11 +22,20 @@ SCRIPTS = ("model.js", "state.js", "chart.js", "controls.js", "panels.js", "tabl
 
 
 def write_page(points: Iterable[Point], path: Path, title: str) -> int:
-    """Write the page (an old one is replaced when the new one is whole); the number of points."""
+    """Write the page (an old one is replaced when the new one is whole); the number of points.
+
+    Raises ConfigError if the place can't be written.
+    """
     plain = [_plain(point) for point in points]
+    text = render(plain, title)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(plain, title), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"can't write {path.name}: {error.strerror}", "name another file with -o"
+        ) from error
     return len(plain)
 
 

@@ -69,9 +69,9 @@ def _point(row: Row) -> Point:
         config=_config(row),
         command=_command(row),
         workload={"isl": int(row["isl"]), "osl": int(row["osl"])},
-        load={"concurrency": int(row["concurrency"])},
+        load={"concurrency": int(row["concurrency"])} if row["concurrency"] else {},
         values=_values(row),
-        client={"derived": list(DERIVED)},
+        client={"derived": [*DERIVED, "command"]},
     )
 
 

@@ -13,8 +13,8 @@ function svg(tag, attributes, parent, text) {
 }
 
 function scaleFor(values, log, from, to) {
-  let low = Math.min(...values);
-  let high = Math.max(...values);
+  let [low, high] = [Infinity, -Infinity];
+  for (const v of values) [low, high] = [Math.min(low, v), Math.max(high, v)];
   if (log) {
     [low, high] = [Math.log10(low), Math.log10(high)];
     const room = (high - low || 1) * 0.05;

@@ -129,6 +129,8 @@ function drawAxesControls(metrics, changed) {
   );
 }
 
+const shortModel = (name) => name.split("/").pop() || name;
+
 function drawFacets(groups, changed) {
   const opened = new Map([...$("facets").querySelectorAll("details")].map((d) => [d.dataset.facet, d.open]));
   const nodes = Object.keys(FACETS).map((facet) => drawFacet(facet, groups, opened.get(facet), changed));
@@ -173,6 +175,6 @@ function facetRow(facet, value, count, values, changed) {
     },
   });
   return el("div", { className: count ? "value" : "value none" },
-    el("label", { className: "check", title: value }, box, el("span", { className: "cut", text: value })), only,
+    el("label", { className: "check", title: value }, box, el("span", { className: "cut", text: facet === "model" ? shortModel(value) : value })), only,
     el("span", { className: "quiet number", text: String(count) }));
 }

@@ -2,6 +2,7 @@
 
 const STATUSES = ["ok", "did_not_start", "out_of_memory", "timed_out", "failed"];
 const SOURCES = ["measured", "published", "imported"];
+const TEXTS = ["study", "origin", "reason", "engine_version", "hardware", "command", "commit"];
 const MAX_BYTES = 256 * 1024 * 1024;
 const KINDS = [
   // [pattern on the metric's name, unit, direction, words]
@@ -77,7 +78,11 @@ function pointError(p) {
   }
   const wrong = Object.entries(p.values || {}).find(([, v]) => !Number.isFinite(v));
   if (wrong) return `has no number in the value “${wrong[0]}”`;
-  if (p.strategies !== undefined && !Array.isArray(p.strategies)) return "has no list of strategies";
+  for (const field of TEXTS) {
+    if (p[field] !== undefined && typeof p[field] !== "string") return `has no text in “${field}”`;
+  }
+  const names = p.strategies ?? [];
+  if (!Array.isArray(names) || names.some((s) => typeof s !== "string")) return "has no list of strategies";
   return "";
 }
 
@@ -167,7 +172,7 @@ function groupPoints(points) {
 function summarise(group) {
   const good = group.points.filter((p) => p.status === "ok");
   const used = good.length ? good : group.points;
-  const lists = {};
+  const lists = Object.create(null);
   for (const p of used) {
     for (const [name, value] of numbersOf(p)) (lists[name] ||= []).push(value);
   }
@@ -175,8 +180,8 @@ function summarise(group) {
   group.status = good.length ? "ok" : used[0].status;
   group.failed = group.points.length - good.length;
   group.repeats = good.length;
-  group.values = {};
-  group.range = {};
+  group.values = Object.create(null);
+  group.range = Object.create(null);
   for (const [name, list] of Object.entries(lists)) {
     list.sort((a, b) => a - b);
     const middle = list.length >> 1;

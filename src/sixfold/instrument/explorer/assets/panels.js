@@ -25,7 +25,8 @@ function shortConfig(p) {
 const loadText = (p) => entriesOf(p.load).map(([k, v]) => `${k} ${v}`).join(", ");
 const nameOf = (g) => [g.first.engine, g.first.engine_version].filter(Boolean).join(" ");
 
-function command(text) {
+function command(p) {
+  const text = p.command;
   if (!text) return el("p", { className: "quiet small", text: "No command came with this point." });
   const copy = el("button", {
     type: "button", className: "copy", text: "Copy",
@@ -34,7 +35,10 @@ function command(text) {
       setTimeout(() => { copy.textContent = "Copy"; }, 2000);
     },
   });
-  return el("div", { className: "command" }, el("pre", { tabIndex: 0 }, el("code", { text })), copy);
+  const note = (p.client.derived || []).includes("command")
+    ? el("p", { className: "quiet small", text: "Put together from the published columns; other settings are not known." })
+    : null;
+  return el("div", {}, el("div", { className: "command" }, el("pre", { tabIndex: 0 }, el("code", { text })), copy), note);
 }
 
 async function copyText(text) {
@@ -70,7 +74,7 @@ function drawBest(best, shown, actions) {
     el("p", { className: "quiet", text: [info.words, ...budgets].join(" · ") }),
     el("p", { className: "who" }, el("strong", { text: nameOf(best) }), ` on ${p.hardware || "hardware not named"}`),
     el("p", { className: "quiet small", text: [p.model, best.workload, loadText(p), shortConfig(p)].filter(Boolean).join(" · ") }),
-    badges(best), command(p.command), buttons(best, actions));
+    badges(best), command(p), buttons(best, actions));
 }
 
 function badges(g) {
@@ -127,7 +131,7 @@ function drawDetails(g, actions) {
   if (entriesOf(p.config).length) parts.push(el("h3", { text: "Configuration" }), list(entriesOf(p.config)));
   if (p.strategies.length) parts.push(el("p", { className: "badges" }, ...p.strategies.map((s) => badge(s, "soft"))));
   parts.push(el("h3", { text: "Workload and load" }), list([...entriesOf(p.workload), ...entriesOf(p.load)]));
-  parts.push(el("h3", { text: "Command" }), command(p.command));
+  parts.push(el("h3", { text: "Command" }), command(p));
   parts.push(el("h3", { text: "Provenance" }), list(provenance(g)), buttons(g, actions));
   host.replaceChildren(...parts);
 }
@@ -203,7 +207,7 @@ function diffTable(title, rows, none) {
   const head = ["", "A", "B", ...(wide ? ["B to A"] : [])].map((t) => el("th", { scope: "col", text: t }));
   const body = rows.map(([name, l, r, change, kind]) =>
     el("tr", {}, el("th", { scope: "row", text: name }), el("td", { text: l }), el("td", { text: r }),
-      wide ? el("td", { className: kind, text: change }) : null));
+      wide ? el("td", { className: `change ${kind}`, text: change }) : null));
   return el("div", { className: "scroll" }, el("h3", { text: title }),
     el("table", { className: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
 }

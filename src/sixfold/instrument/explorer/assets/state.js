@@ -71,15 +71,17 @@ function stateFromHash(text, metrics) {
 function readBudget(text) {
   const match = BUDGET.exec(text);
   if (!match || !Number.isFinite(Number(match[3]))) return null;
-  const unit = match[4] in unitsOf(metricInfo(match[1])) ? match[4] : Object.keys(unitsOf(metricInfo(match[1])))[0];
+  const units = unitsOf(metricInfo(match[1]));
+  const unit = Object.hasOwn(units, match[4]) ? match[4] : Object.keys(units)[0];
   return { metric: match[1], op: match[2], value: Number(match[3]), unit };
 }
 
-// A first view that says something: one model, one workload, a budget at a round median.
+// A first view that says something: one model and workload (many points, several engines), and a
+// budget at a round median.
 function defaultState(groups, metrics) {
   const pick = (names, fallback) => names.find((n) => metrics.includes(n)) || fallback;
   const ttft = metrics.find((m) => m.startsWith("ttft"));
-  state.y = pick(["output_throughput", "tokens_per_second", "goodput"], metrics[0] || "");
+  state.y = pick(["output_throughput_per_gpu", "output_throughput", "tokens_per_second", "goodput"], metrics[0] || "");
   state.x = pick(["ttft:p95", "ttft:mean"], ttft || metrics[1] || metrics[0] || "");
   state.objective = { metric: state.y, direction: metricInfo(state.y).better };
   state.logX = metricInfo(state.x).unit === "s";
@@ -92,15 +94,19 @@ function defaultState(groups, metrics) {
   values.sort((a, b) => a - b);
   if (!values.length || metricInfo(state.x).better !== "min") return;
   const value = Number(values[values.length >> 1].toPrecision(1));
-  const unit = metricInfo(state.x).unit === "s" ? "ms" : metricInfo(state.x).unit;
+  const unit = metricInfo(state.x).unit === "s" && value < 1 ? "ms" : metricInfo(state.x).unit;
   state.budgets = [{ metric: state.x, op: "<", value, unit }];
 }
 
 function mostFrequent(groups, of) {
-  const counts = new Map();
-  for (const g of groups) for (const v of of(g)) counts.set(v, (counts.get(v) || 0) + 1);
-  const [value, count] = [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))[0] || ["", 0];
-  return { value, share: groups.length ? count / groups.length : 1 };
+  const found = new Map();
+  for (const g of groups) {
+    for (const v of of(g)) found.set(v, [...(found.get(v) || []), g.first.engine]);
+  }
+  const score = (engines) => engines.length * new Set(engines).size ** 2;
+  const order = [...found].sort((a, b) => score(b[1]) - score(a[1]) || (a[0] < b[0] ? -1 : 1));
+  const [value, engines] = order[0] || ["", []];
+  return { value, share: groups.length ? engines.length / groups.length : 1 };
 }
 
 function passes(g, except) {

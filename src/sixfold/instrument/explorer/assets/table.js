@@ -7,16 +7,16 @@ function columnsOf() {
   const text = (id, title, of) => ({ id, title, of, show: of });
   return [
     text("engine", "Engine", nameOf),
-    text("model", "Model", (g) => g.first.model),
     text("hardware", "Hardware", (g) => g.first.hardware),
-    text("workload", "Workload", (g) => g.workload),
     text("load", "Load", (g) => loadText(g.first)),
     ...[...new Set(metrics)].filter((m) => m && !m.startsWith("load.")).map((m) => ({
       id: m, title: metricInfo(m).words, number: true,
       of: (g) => g.values[m], show: (g) => formatValue(g.values[m], metricInfo(m)),
     })),
-    text("config", "Configuration", (g) => shortConfig(g.first)),
     text("fits", "Budgets", (g) => (g.status !== "ok" ? g.status.replaceAll("_", " ") : feasible(g, state.budgets) ? "met" : "missed")),
+    text("model", "Model", (g) => g.first.model),
+    text("workload", "Workload", (g) => g.workload),
+    text("config", "Configuration", (g) => shortConfig(g.first)),
   ];
 }
 
