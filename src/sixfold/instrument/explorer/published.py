@@ -123,7 +123,8 @@ def _command(row: Row) -> str:
         expert = f" --ep-size {ep}" if ep > 1 else ""
         start = f"python3 -m sglang.launch_server --model-path {row['model']}"
         return f"{start} --tp-size {row['tp_size']}{expert}"
-    return ""
+    expert = f" --ep_size {ep}" if ep > 1 else ""
+    return f"trtllm-serve {row['model']} --tp_size {row['tp_size']}{expert}"
 
 
 def _values(row: Row) -> dict[str, float]:

@@ -171,6 +171,7 @@ function facetRow(facet, value, count, values, changed) {
     type: "button", className: "link only", text: "only", "aria-label": `Only ${value}`, id: `o-${facet}-${value}`,
     onclick: () => {
       state.filters[facet] = new Set([value]);
+      if (!shownGroups(app.groups).length) state.filters = { [facet]: new Set([value]) };
       changed();
     },
   });
