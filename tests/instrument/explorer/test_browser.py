@@ -154,7 +154,7 @@ def test_it_loads_and_asks_in_words(page):
 
 def test_a_budget_changes_the_best_and_has_a_price(page):
     browser = page(QUESTION)
-    assert "concurrency 64" in find(browser, "#best").text or "453" in find(browser, "#best").text
+    assert "concurrency 32" in find(browser, "#best").text
     browser = page(QUESTION + "&b=ttft%3Ap95%3C0.4~ms")
     assert find(browser, "#sentence").text.endswith("with TTFT p95 < 400 ms.")
     assert "concurrency 16" in find(browser, "#best").text
@@ -193,7 +193,7 @@ def test_two_points_are_compared(page):
     text = find(browser, "#pair").text
     assert "max_num_seqs" in text and "64" in text and "32" in text
     assert "dtype" not in text  # the same on both sides
-    assert "+60.0 %" in text and "−37.5 %" in text  # noqa: RUF001
+    assert "+60.0 %" in text and "−37.5 %" in text
     shot(browser, "compare")
 
 
@@ -257,7 +257,7 @@ def test_downloads_hold_what_is_shown(page):
     browser = page(QUESTION)
     click(browser, "[id='o-engine-vllm']")
     for kind in ("json", "csv"):
-        click(browser, f"#save-{kind}")
+        find(browser, f"#save-{kind}").click()  # a second download needs a person's click
         wait((browser.downloads / f"points.{kind}").exists)
     points = json.loads((browser.downloads / "points.json").read_text(encoding="utf-8"))
     assert len(points) == 19 and {p["engine"] for p in points} == {"vllm"}

@@ -170,16 +170,19 @@ function star(x, y, r) {
   return `M${Array.from({ length: 10 }, (_, i) => corner(i)).join("L")}Z`;
 }
 
-// Failed runs have no place on the axes: a strip below, at their x where that is known.
+// Failed runs have no place on the axes: a strip below, at their x where that is known, else at
+// its right end.
 function drawFailures(host, failures, view, xs, box) {
   if (!failures.length) return;
   const y = box.bottom + 38;
   svg("rect", { class: "strip", x: box.left, y: y - 11, width: box.right - box.left, height: 22, rx: 4 }, host);
   svg("text", { class: "tick", x: box.left - 8, y: y + 4, "text-anchor": "end" }, host, "failed");
-  failures.forEach((g, i) => {
+  const homeless = failures.filter((g) => !(g.values[view.x.name] > 0));
+  const step = Math.min(16, (box.right - box.left - 24) / Math.max(1, homeless.length));
+  failures.forEach((g) => {
     const known = g.values[view.x.name];
-    const spread = box.left + 12 + ((i + 0.5) / failures.length) * (box.right - box.left - 24);
-    const at = known > 0 ? Math.max(box.left, Math.min(box.right, xs.at(known))) : spread;
+    const packed = box.right - 12 - homeless.indexOf(g) * step;
+    const at = known > 0 ? Math.max(box.left, Math.min(box.right, xs.at(known))) : packed;
     const node = svg("g", { class: "point failure", "data-key": g.key }, host);
     svg("path", { d: `M${at - 4} ${y - 4}l8 8m0 -8l-8 8` }, node);
     svg("circle", { class: "target", cx: at, cy: y, r: 9 }, node);
