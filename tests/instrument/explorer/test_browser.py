@@ -13,6 +13,7 @@ import pytest
 
 from sixfold.core.point import Point
 from sixfold.instrument.explorer.page import write_page
+from sixfold.instrument.explorer.published import published_points
 
 selenium = pytest.importorskip("selenium")
 
@@ -228,8 +229,22 @@ def test_a_link_restores_what_was_chosen(page):
     assert count(browser, ".points tbody tr") == 7
 
 
-@pytest.mark.parametrize("shape", ["lines", "array"])
-def test_files_can_be_added(page, tmp_path, shape):
+def give(browser, path: Path, by: str) -> None:
+    """Hand the page a file: by its file input, or dropped on it."""
+    if by == "input":
+        find(browser, "#files").send_keys(str(path))
+        return
+    script = (
+        "const d = new DataTransfer(); d.items.add(new File([arguments[0]], 'dropped.json'));"
+        "document.dispatchEvent(new DragEvent('drop', {dataTransfer: d, bubbles: true}))"
+    )
+    browser.execute_script(script, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "by"), [("lines", "input"), ("array", "input"), ("lines", "drop")]
+)
+def test_files_can_be_added(page, tmp_path, shape, by):
     import msgspec
 
     browser = page(QUESTION)
@@ -237,9 +252,54 @@ def test_files_can_be_added(page, tmp_path, shape):
     encoded = [msgspec.json.encode(p).decode() for p in more]
     path = tmp_path / "more.json"
     path.write_text("\n".join(encoded) if shape == "lines" else f"[{','.join(encoded)}]")
-    find(browser, "#files").send_keys(str(path))
+    give(browser, path, by)
     wait(lambda: "Added 2 points" in find(browser, "#message").text)
     assert count(browser, ".points tbody tr") == 16
+
+
+def test_names_of_javascript_itself_are_only_names(page, tmp_path):
+    browser = page(QUESTION)
+    odd = {"__proto__": 1.0, "constructor": 2.0, "toString:p95": 3.0}
+    fields = {"id": "x", "engine": "__proto__", "model": "constructor", "date": "d"}
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps(fields | {"values": odd, "config": odd, "load": odd}) + "\n")
+    give(browser, path, "input")
+    wait(lambda: "Added 1 points" in find(browser, "#message").text)
+    set_value(browser, "#axis-x", "__proto__")
+    set_value(browser, "#axis-y", "constructor")
+    assert count(browser, "#chart .dot") == 1
+
+
+def test_a_client_at_its_limit_is_called_out(page, tmp_path):
+    import msgspec
+
+    browser = page(QUESTION)
+    bound = point("bound", 1, 0, client={"client_bound": True})
+    path = tmp_path / "bound.jsonl"
+    path.write_bytes(msgspec.json.encode(bound))
+    give(browser, path, "input")
+    wait(lambda: "Added 1 points" in find(browser, "#message").text)
+    click(browser, "[id='o-engine-bound']")
+    click(browser, ".points tbody button")
+    assert "the client, not the server" in find(browser, "#details").text
+
+
+def test_the_published_points_make_a_page(browser, tmp_path):
+    path = tmp_path / "published.html"
+    write_page(published_points(), path, "Published measurements")
+    for width, scheme, height in (
+        (1400, "light", 1300),
+        (1400, "dark", 1300),
+        (500, "light", 2400),
+    ):
+        show(browser, width, scheme, height)
+        browser.get("about:blank")
+        browser.get(path.as_uri())
+        assert "published, not measured here" in find(browser, "#best").text
+        assert "derived value" in find(browser, "#best").text
+        shot(browser, f"published-{scheme}-{width}")
+    assert "of 2,5" in find(browser, "#count").text
+    assert browser.get_log("browser") == []
 
 
 def test_a_bad_file_is_named_with_its_line(page, tmp_path):

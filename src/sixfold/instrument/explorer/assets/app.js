@@ -10,18 +10,23 @@ function setPoints(points) {
 
 const colourValue = (g) => FACETS[state.colour].of(g).join(" + ");
 
-// Colours go by frequency over all points, so that filters do not change them.
+// Colours go by frequency over all points, so that filters do not change them; where there are more
+// values than colours, over those shown.
 function colourMap() {
   const counts = new Map();
-  for (const g of app.groups) counts.set(colourValue(g), (counts.get(colourValue(g)) || 0) + 1);
+  const count = (g) => counts.set(colourValue(g), (counts.get(colourValue(g)) || 0) + 1);
+  app.groups.forEach(count);
+  if (counts.size > 8) {
+    counts.clear();
+    app.shown.forEach(count);
+  }
   const order = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || a.localeCompare(b));
   return new Map(order.map((value, i) => [value, i < 8 ? `var(--c${i})` : "var(--other)"]));
 }
 
 function legendColours(shown) {
   const here = new Set(shown.map(colourValue));
-  const all = [...app.colours.keys()].filter((v) => here.has(v));
-  return all.map((value, i) => [value, i < 8 ? `var(--c${i})` : "var(--other)"]);
+  return [...app.colours].filter(([value]) => here.has(value));
 }
 
 function drawLegend(colours) {

@@ -131,7 +131,7 @@ function drawAxes(host, view, xs, ys, box, height) {
 }
 
 const formatTick = (tick, info) =>
-  info.unit === "s" ? formatValue(tick, info) : tick >= 10000 ? `${formatNumber(tick / 1000)}k` : formatNumber(tick);
+  info.unit === "s" ? formatValue(tick, info) : tick >= 1000 ? `${formatNumber(tick / 1000)}k` : formatNumber(tick);
 
 function drawPareto(host, front, view, xs, ys) {
   if (front.length < 2) return;

@@ -74,11 +74,12 @@ function drawBest(best, shown, actions) {
     el("p", { className: "quiet", text: [info.words, ...budgets].join(" · ") }),
     el("p", { className: "who" }, el("strong", { text: nameOf(best) }), ` on ${p.hardware || "hardware not named"}`),
     el("p", { className: "quiet small", text: [p.model, best.workload, loadText(p), shortConfig(p)].filter(Boolean).join(" · ") }),
-    badges(best), command(p), buttons(best, actions));
+    badges(best, info.name), command(p), buttons(best, actions));
 }
 
-function badges(g) {
+function badges(g, metric) {
   const row = el("p", { className: "badges" }, sourceBadge(g.first));
+  if ((g.first.client.derived || []).includes(metric)) row.append(badge("derived value", "soft"));
   if (g.repeats > 1) row.append(badge(`${g.repeats} repeats`, "soft"));
   if (g.failed && g.status === "ok") row.append(badge(`${g.failed} of ${g.points.length} failed`, "bad"));
   if (g.bound) row.append(badge("load generator at its limit", "bad"));
