@@ -264,7 +264,7 @@ def test_names_of_javascript_itself_are_only_names(page, tmp_path):
     path = tmp_path / "odd.jsonl"
     path.write_text(json.dumps(fields | {"values": odd, "config": odd, "load": odd}) + "\n")
     give(browser, path, "input")
-    wait(lambda: "Added 1 points" in find(browser, "#message").text)
+    wait(lambda: "Added 1 point." in find(browser, "#message").text)
     set_value(browser, "#axis-x", "__proto__")
     set_value(browser, "#axis-y", "constructor")
     assert count(browser, "#chart .dot") == 1
@@ -278,7 +278,7 @@ def test_a_client_at_its_limit_is_called_out(page, tmp_path):
     path = tmp_path / "bound.jsonl"
     path.write_bytes(msgspec.json.encode(bound))
     give(browser, path, "input")
-    wait(lambda: "Added 1 points" in find(browser, "#message").text)
+    wait(lambda: "Added 1 point." in find(browser, "#message").text)
     click(browser, "[id='o-engine-bound']")
     click(browser, ".points tbody button")
     assert "the client, not the server" in find(browser, "#details").text

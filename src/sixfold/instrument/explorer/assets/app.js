@@ -144,7 +144,7 @@ async function addFiles(files) {
   setPoints([...app.points, ...added]);
   if (first) defaultState(app.groups, app.metrics);
   else for (const facet of Object.keys(state.filters)) admit(facet, added);
-  message(added.length ? `Added ${added.length} points.` : "Those points are here already; nothing was added.");
+  message(added.length ? `Added ${added.length} ${added.length === 1 ? "point" : "points"}.` : "Those points are here already; nothing was added.");
   changed();
 }
 

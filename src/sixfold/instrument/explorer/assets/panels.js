@@ -38,8 +38,11 @@ function command(p) {
   const note = (p.client.derived || []).includes("command")
     ? el("p", { className: "quiet small", text: "Put together from the published columns; other settings are not known." })
     : null;
-  return el("div", {}, el("div", { className: "command" }, el("pre", { tabIndex: 0 }, el("code", { text })), copy), note);
+  return el("div", {}, el("div", { className: "command" }, el("pre", { tabIndex: 0 }, el("code", {}, ...words(text))), copy), note);
 }
+
+// Lines break between arguments, not within a flag.
+const words = (text) => text.split(/( )/).map((w) => (w === " " ? " " : el("span", { className: "word", text: w })));
 
 async function copyText(text) {
   try {
@@ -68,7 +71,10 @@ function drawBest(best, shown, actions) {
     return;
   }
   const p = best.first;
-  const budgets = state.budgets.map((b) => `${metricInfo(b.metric).words} ${formatValue(best.values[b.metric], metricInfo(b.metric))}`);
+  const budgets = state.budgets.map((b) => {
+    const budget = metricInfo(b.metric);
+    return `${budget.words} ${formatValue(best.values[b.metric], budget)}`.replaceAll(" ", "\u00a0");
+  });
   host.replaceChildren(title,
     el("p", { className: "big", text: formatValue(best.values[info.name], info) }),
     el("p", { className: "quiet", text: [info.words, ...budgets].join(" · ") }),
