@@ -15,6 +15,7 @@ VERBS = {
     "bench": "measure a running server under a workload",
     "pull": "fetch a model",
     "env": "show versions, the CPU and its measured limits",
+    "explore": "write measured points to one HTML page that works offline",
     "strategies": "list the six families of strategies and what this build has",
 }
 

@@ -1,0 +1,77 @@
+"""`sixfold explore`: points as one HTML page."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sixfold.core.point import Point
+
+EXAMPLES = """examples:
+  sixfold explore                           published GPU measurements
+  sixfold explore sweep.db                  a store, beside the published measurements
+  sixfold explore a.jsonl b.jsonl --no-published -o mine.html --open"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    p = argparse.ArgumentParser(
+        prog="sixfold explore",
+        description="Write points to one HTML page that works offline.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("files", nargs="*", metavar="FILE", help="stores, or JSON Lines of points")
+    p.add_argument("-o", "--output", default="explorer.html", help="the page (%(default)s)")
+    p.add_argument("--title", default="sixfold explorer", help="its title (%(default)s)")
+    p.add_argument("--no-published", action="store_true", help="only the files' points")
+    p.add_argument("--open", action="store_true", help="open it in a browser")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Read, write and say where."""
+    arguments = parser().parse_args(argv)
+    from sixfold.instrument.explorer.page import write_page
+
+    output = Path(arguments.output)
+    points = _points([Path(name) for name in arguments.files], not arguments.no_published)
+    count = write_page(points, output, arguments.title)
+    print(f"{output}: {count} points")
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(output.resolve().as_uri())
+    return 0
+
+
+def _points(paths: list[Path], published: bool) -> Iterator["Point"]:
+    """The points of all files, each id once, then the published ones."""
+    from sixfold.instrument.explorer.published import published_points
+
+    seen: set[str] = set()
+    for path in paths:
+        for point in _read(path):
+            if point.id not in seen:
+                seen.add(point.id)
+                yield point
+    if published:
+        yield from published_points()
+
+
+def _read(path: Path) -> Iterator["Point"]:
+    from sixfold.core.errors import ConfigError
+    from sixfold.instrument.store.lines import read_lines
+    from sixfold.instrument.store.store import Store
+
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path.name}", "is the path right?")
+    with path.open("rb") as file:
+        is_store = file.read(16) == b"SQLite format 3\0"
+    if not is_store:
+        yield from read_lines(path)
+        return
+    with Store(path) as store:
+        for _number, point in store.points():
+            yield point

@@ -1,0 +1,1 @@
+"""The explorer: points as one HTML page that works offline, and the published measurements."""
