@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -181,12 +182,22 @@ def test_limits() -> None:
         Limits(requests=0)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, also where the shell that began all this has it ignored (`nohup`, `&`)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_returns_what_there_is() -> None:
     scripts = [answer("a"), [HEAD, 20.0]]
     with MockServer(lambda body, number: scripts[number]) as server:
         timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
-        result = run_load(Target(url=server.url), [single()] * 3, 1)
+        limits = Limits(seconds=15, drain=5)
+        result = run_load(Target(url=server.url), [single()] * 3, 1, limits=limits)
         timer.join()
     assert result.stopped == "interrupted"
     assert (len(result.outcomes), result.unfinished, result.unsent) == (1, 1, 1)
