@@ -15,7 +15,7 @@ import msgspec
 
 from sixfold.core.errors import ConfigError
 from sixfold.core.metrics import percentile
-from sixfold.core.point import Point
+from sixfold.core.point import Point, Status
 from sixfold.core.record import Machine, cpu_model, git_state, memory_gb, system, versions
 from sixfold.core.slo import Slo
 from sixfold.core.slo_clause import statistic
@@ -77,7 +77,7 @@ def measure(
     check(job)
     sessions = job.workload.build(job.seed)
     shape = fingerprint(sessions, _times(job.load, sessions))
-    date = datetime.now(UTC).isoformat(timespec="seconds")
+    date = _now()
     result = run_load(
         job.target,
         sessions,
@@ -170,31 +170,48 @@ def describe_load(load: Arrivals | int) -> dict[str, Any]:
     return {"arrivals": load.kind} | {name: fields[name] for name in shown}
 
 
+def failed_point(job: Job, subject: Subject, status: Status, reason: str) -> Point:
+    """The point of a run that never began, such as that of a server that did not start."""
+    return _born(job, subject, status=status, reason=reason, date=_now())
+
+
 def _point(job: Job, subject: Subject, shape: Fingerprint, result: LoadResult, date: str) -> Point:
-    values = values_of(result.outcomes, result.unfinished, job.slo, job.price_per_hour)
-    commit, dirty = _checkout()
     served = any(outcome.trace.ok for outcome in result.outcomes)
     errors = [o.error for o in result.outcomes if o.error] or ["no request was answered"]
-    return Point(
-        id=uuid.uuid4().hex,
+    return _born(
+        job,
+        subject,
         date=date,
         status="ok" if served else "failed",
         reason="" if served else errors[0],
+        fingerprint=msgspec.to_builtins(shape),
+        values=values_of(result.outcomes, result.unfinished, job.slo, job.price_per_hour),
+        client=msgspec.to_builtins(result.health) | {"stopped": result.stopped},
+    )
+
+
+def _born(job: Job, subject: Subject, **fields: Any) -> Point:
+    """A point with its provenance."""
+    commit, dirty = _checkout()
+    return Point(
+        id=uuid.uuid4().hex,
         **msgspec.structs.asdict(subject) | {"hardware": subject.hardware or hardware()},
         workload={
             "name": job.workload.name,
             "config": msgspec.to_builtins(job.workload.config),
         },
-        fingerprint=msgspec.to_builtins(shape),
         load=describe_load(job.load),
         seed=job.seed,
-        values=values,
-        client=msgspec.to_builtins(result.health) | {"stopped": result.stopped},
         commit=commit,
         dirty=dirty,
         machine=_machine(),
         versions=versions(),
+        **fields,
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _machine() -> Machine:

@@ -38,10 +38,10 @@ CONTINUOUS = Card(
         "one joins, and long prompts are computed in chunks beside the others' decoding."
     ),
     knobs={
-        "sixfold": Knob("--batching continuous", "--batching static"),
+        "sixfold": Knob("--batching continuous", "--batching static", True),
         "vllm": Knob("", "--max-num-seqs 1"),
         "sglang": Knob("", "--max-running-requests 1"),
-        "llamacpp": Knob("--cont-batching", "--no-cont-batching"),
+        "llamacpp": Knob("--cont-batching", "--no-cont-batching", True),
     },
     bottleneck="Slots that idle until the longest request of a batch is done.",
     symptom="Requests queue while running ones are few; TTFT grows with the others' lengths.",

@@ -22,6 +22,13 @@ class Knob(msgspec.Struct, frozen=True):
 
     on: str
     off: str | None = None
+    default: bool = False
+    """On without a word, although there is a switch that says so."""
+
+    @property
+    def on_by_default(self) -> bool:
+        """Whether it is on where no flag speaks of it."""
+        return self.default or not self.on
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,10 +10,10 @@ PREFIX_CACHING = Card(
         "begins alike takes them over, also from one that still computes them."
     ),
     knobs={
-        "sixfold": Knob("--enable-prefix-caching", "--no-enable-prefix-caching"),
-        "vllm": Knob("--enable-prefix-caching", "--no-enable-prefix-caching"),
+        "sixfold": Knob("--enable-prefix-caching", "--no-enable-prefix-caching", True),
+        "vllm": Knob("--enable-prefix-caching", "--no-enable-prefix-caching", True),
         "sglang": Knob("", "--disable-radix-cache"),
-        "llamacpp": Knob("--cache-prompt", "--no-cache-prompt"),
+        "llamacpp": Knob("--cache-prompt", "--no-cache-prompt", True),
     },
     bottleneck="Arithmetic of prefill, spent again on the same system prompt or history.",
     symptom="TTFT grows with a prompt whose beginning many requests share.",

@@ -1,0 +1,1 @@
+"""Tuning: which configuration serves a workload best under objectives, in few runs."""
