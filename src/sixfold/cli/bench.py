@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", default="", help="the model's name there (default: its first)")
     p.add_argument("--workload", default="random:count=32", help="what to send (%(default)s)")
     p.add_argument("--list", action="store_true", help="list the workloads and end")
-    _add_load(p)
+    add_load(p)
     p.add_argument("--slo", help='objectives: "ttft:p95<500ms and error_rate<1%%", preset:NAME')
     p.add_argument("--chat", action="store_true", help="ask /v1/chat/completions (text workloads)")
     p.add_argument("--api-key", default="", help="the server's key")
@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _add_load(p: argparse.ArgumentParser) -> None:
+def add_load(p: argparse.ArgumentParser) -> None:
+    """Arguments that say how much is sent when."""
     load = p.add_argument_group("load")
     load.add_argument("--concurrency", help="closed loop: so many sessions at once; 1,4,16: each")
     load.add_argument("--rate", type=float, help="open loop: sessions per second")
@@ -102,7 +103,7 @@ def _measured(a: argparse.Namespace, jobs: "list[Job]") -> "Iterator[Point]":
 
     subject = Subject(engine=a.engine, model=jobs[0].target.model, study="bench")
     for job in jobs:
-        point, result = measure(job, subject, None if a.json else _progress())
+        point, result = measure(job, subject, None if a.json else progress_bar())
         shape = point.fingerprint
         _say(a, f"{point.load}: {shape['requests']} requests, input mean "
                 f"{shape['input']['mean']:.0f} {shape['unit']}, output mean "
@@ -194,7 +195,18 @@ def _loads(a: argparse.Namespace) -> "list[Arrivals | int]":
         raise ConfigError(f"--concurrency is {a.concurrency!r}", "write 8 or 1,4,16") from None
 
 
-def _progress() -> "Callable[[Progress], None] | None":
+def first_load(a: argparse.Namespace) -> "Arrivals | int":
+    """The one load that was asked for. Raises ConfigError for several."""
+    from sixfold.core.errors import ConfigError
+
+    loads = _loads(a)
+    if len(loads) > 1:
+        raise ConfigError("one load at a time", "give --concurrency one number")
+    return loads[0]
+
+
+def progress_bar() -> "Callable[[Progress], None] | None":
+    """A bar on a terminal's standard error; None where there is none."""
     if not sys.stderr.isatty():
         return None
 

@@ -1,0 +1,187 @@
+"""The tuner's story: baseline, search, finals against the baseline, confirmation on new prompts.
+
+Every run is appended to the store as it ends. A study that is begun again under the same name asks
+the same questions in the same order, and takes from the store what it has: so a kill costs the run
+that was on its way, and nothing runs twice. Not here: what is asked next (a Searcher), running it
+(a runner), words for the result (cli).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from sixfold.core.point import Point
+from sixfold.instrument.backends.spec import EngineSpec, Scalar
+from sixfold.instrument.measure import Job
+from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.outcome import (
+    Price,
+    Tried,
+    best,
+    lower_is_better,
+    prices,
+    tried,
+    violation,
+)
+from sixfold.instrument.tuner.trial import Trial
+
+Config = Mapping[str, Scalar]
+CONFIRM_SEED = 1 << 30
+"""Seeds from here on are for confirmation: no search ever sends their prompts."""
+
+
+class Searcher(Protocol):
+    """Chooses what to run next."""
+
+    def ask(self) -> Config | None:
+        """The next configuration to run, again for a repeat; None: enough is known."""
+        ...
+
+    def tell(self, config: Config, score: float | None, violation: float = 0.0) -> None:
+        """A run's score, to be maximised; None: it failed. `violation`: 0 keeps the objectives."""
+        ...
+
+
+class TrialRunner(Protocol):
+    """Runs one trial."""
+
+    def run(self, trial: Trial, job: Job) -> Point:
+        """The point of a run; failures are points."""
+        ...
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tuned, for what."""
+
+    name: str
+    spec: EngineSpec
+    """The engine with the flags of the baseline, which the search adds to."""
+    job: Job
+    objective: str = "goodput"
+    """The metric's key that is made best."""
+    seconds: float = 300.0
+    """Budget of wall time; finals are kept room for."""
+    pairs: int = 3
+    """Runs of the winner and of the baseline in the finals, in turn."""
+    noise_runs: int = 3
+    """Runs of the baseline before all else: the noise floor."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a study. Finals are pairs in turn, on prompts that the search did not see."""
+
+    baseline: Tried
+    winner: Tried | None
+    """By the search; None: nothing met the objectives."""
+    final_baseline: tuple[Point, ...] = ()
+    final_winner: tuple[Point, ...] = ()
+    prices: tuple[Price, ...] = ()
+    runs: int
+    """All runs, those taken from the store included."""
+    resumed: int
+    """Runs taken from the store."""
+    configurations: int
+    """Tried by the search."""
+
+
+class _Book:
+    """Runs trials, or finds them in the store; keeps count."""
+
+    def __init__(self, study: Study, store: Store, runner: TrialRunner) -> None:
+        self._study = study
+        self._store = store
+        self._runner = runner
+        self._known = {point.id: point for _, point in store.points(study.name)}
+        self._repeats: dict[tuple[str, int], int] = {}
+        self.points: list[Point] = []
+        self.resumed = 0
+        self.longest = 0.0
+
+    def run(self, config: Config, first_seed: int = 0) -> Point:
+        """The next repeat of a configuration, with prompts of its own."""
+        flags = self._study.spec.flags | dict(config)
+        name = (repr(sorted(flags.items())), first_seed)
+        repeat = self._repeats.get(name, 0)
+        self._repeats[name] = repeat + 1
+        trial = Trial(
+            study=self._study.name,
+            spec=msgspec.structs.replace(self._study.spec, flags=flags),
+            repeat=repeat + first_seed,
+        )
+        seed = self._study.job.seed + first_seed + repeat
+        job = msgspec.structs.replace(self._study.job, seed=seed)
+        point = self._known.get(trial.id(job))
+        if point is None:
+            began = time.monotonic()
+            point = self._runner.run(trial, job)
+            self.longest = max(self.longest, time.monotonic() - began)
+            self._store.append([point])
+        else:
+            self.resumed += 1
+        self.points.append(point)
+        return point
+
+
+def tune(
+    study: Study,
+    searcher: Searcher,
+    store: Store,
+    runner: TrialRunner,
+    tell: Callable[[Point, float], None],
+) -> Found:
+    """Run a study to its end, or to the end of its budget; what was found.
+
+    `tell` hears of each point and of the part of the budget that is spent.
+    """
+    end = time.monotonic() + study.seconds
+    book = _Book(study, store, runner)
+
+    def told(point: Point) -> Point:
+        tell(point, 1 - (end - time.monotonic()) / study.seconds)
+        return point
+
+    for _ in range(study.noise_runs):
+        _answer(study, searcher, {}, told(book.run({})))
+    while time.monotonic() + 2 * study.pairs * book.longest < end:
+        config = searcher.ask()
+        if config is None:
+            break
+        _answer(study, searcher, config, told(book.run(config)))
+    groups = tried(book.points)
+    winner = best(groups, study.job.slo, study.objective)
+    finals = list(_finals(study, book, winner, groups[0], told))
+    return Found(
+        baseline=groups[0],
+        winner=winner,
+        final_baseline=tuple(ours for ours, _ in finals),
+        final_winner=tuple(theirs for _, theirs in finals),
+        prices=tuple(prices(groups, study.job.slo, study.objective)),
+        runs=len(book.points),
+        resumed=book.resumed,
+        configurations=len(groups),
+    )
+
+
+def _answer(study: Study, searcher: Searcher, config: Config, point: Point) -> None:
+    value = point.values.get(study.objective)
+    if point.status != "ok" or value is None:
+        searcher.tell(config, None)
+        return
+    score = -value if lower_is_better(study.objective) else value
+    searcher.tell(config, score, violation(point.values, study.job.slo))
+
+
+def _finals(
+    study: Study, book: _Book, winner: Tried | None, baseline: Tried, told: Callable[[Point], Point]
+) -> Iterator[tuple[Point, Point]]:
+    """Baseline and winner in turn, the order turned each time, on prompts that are new to both."""
+    if winner is None or winner.key == baseline.key:
+        return
+    chosen: Config = winner.points[0].config
+    for number in range(study.pairs):
+        order = [{}, chosen] if number % 2 == 0 else [chosen, {}]
+        pair = [told(book.run(config, CONFIRM_SEED)) for config in order]
+        first, second = pair if number % 2 == 0 else reversed(pair)
+        yield first, second

@@ -1,0 +1,143 @@
+"""The tuner's story with a simulated engine: resumption, finals on new prompts, failures."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sixfold.core.point import Point
+from sixfold.core.slo import parse_slo
+from sixfold.instrument.backends.spec import EngineSpec, Scalar
+from sixfold.instrument.loadgen.client import Target
+from sixfold.instrument.measure import Job, Subject, failed_point
+from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.trial import Trial
+from sixfold.instrument.tuner.tune import CONFIRM_SEED, Found, Study, tune
+from sixfold.instrument.workloads.presets import parse_workload
+
+JOB = Job(
+    target=Target(url="http://127.0.0.1:1"),
+    workload=parse_workload("random:count=4"),
+    load=4,
+    slo=parse_slo("ttft:p95<1s"),
+)
+STUDY = Study(
+    name="study",
+    spec=EngineSpec(engine="sixfold", model="m", flags={"seqs": 8}),
+    job=JOB,
+    seconds=1000,
+)
+
+
+class Walk:
+    """Asks every configuration twice, in an order of its own; remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.queue: list[Mapping[str, Scalar]] = [
+            {"seqs": n} for n in (4, 16, 32, 64, 4, 16, 32, 64)
+        ]
+        self.told: list[tuple[Scalar | None, float | None, float]] = []
+
+    def ask(self) -> Mapping[str, Scalar] | None:
+        return self.queue.pop(0) if self.queue else None
+
+    def tell(
+        self, config: Mapping[str, Scalar], score: float | None, violation: float = 0.0
+    ) -> None:
+        self.told.append((config.get("seqs"), score, violation))
+
+
+class Engine:
+    """32 is best; 64 is faster but breaks the objective; 16 does not start."""
+
+    def __init__(self, kill_at: int = -1) -> None:
+        self.runs: Counter[str] = Counter()
+        self.seeds: list[tuple[Scalar, int]] = []
+        self.kill_at = kill_at
+
+    def run(self, trial: Trial, job: Job) -> Point:
+        if sum(self.runs.values()) == self.kill_at:
+            raise KeyboardInterrupt
+        seqs = trial.spec.flags["seqs"]
+        assert isinstance(seqs, int)
+        name = trial.id(job)
+        self.runs[name] += 1
+        self.seeds.append((seqs, job.seed))
+        subject = Subject(
+            engine="sixfold",
+            model="m",
+            config=dict(trial.spec.flags),
+            study=trial.study,
+            repeat=trial.repeat,
+            hardware="here",
+        )
+        if seqs == 16:
+            point = failed_point(job, subject, "did_not_start", "it would not")
+        else:
+            values = {"goodput": float(seqs), "ttft:p95": 2.0 if seqs == 64 else 0.5}
+            point = msgspec.structs.replace(
+                failed_point(job, subject, "failed", "x"), status="ok", reason="", values=values
+            )
+        return msgspec.structs.replace(point, id=name)
+
+
+def run(path: Path, engine: Engine, walk: Walk | None = None) -> Found:
+    with Store(path) as store:
+        return tune(STUDY, walk or Walk(), store, engine, lambda point, spent: None)
+
+
+def test_finds_the_best_that_keeps_the_objectives(tmp_path: Path) -> None:
+    engine, walk = Engine(), Walk()
+    found = run(tmp_path / "s.db", engine, walk)
+    assert found.winner is not None and found.winner.points[0].config == {"seqs": 32}
+    assert found.baseline.points[0].config == {"seqs": 8} and len(found.baseline.points) == 3
+    assert (found.runs, found.resumed, found.configurations) == (3 + 8 + 6, 0, 5)
+    (price,) = found.prices
+    assert (price.with_it, price.without_it) == (32, 64)
+    assert (16, None, 0.0) in walk.told and (64, 64.0, 1.0) in walk.told
+
+
+def test_finals_are_pairs_on_prompts_that_the_search_never_saw(tmp_path: Path) -> None:
+    engine = Engine()
+    found = run(tmp_path / "s.db", engine)
+    assert [p.config["seqs"] for p in found.final_baseline] == [8, 8, 8]
+    assert [p.config["seqs"] for p in found.final_winner] == [32, 32, 32]
+    search, finals = engine.seeds[:-6], engine.seeds[-6:]
+    assert max(seed for _, seed in search) < CONFIRM_SEED <= min(seed for _, seed in finals)
+    assert [seqs for seqs, _ in finals] == [8, 32, 32, 8, 8, 32]
+    for ours, theirs in zip(found.final_baseline, found.final_winner, strict=True):
+        assert ours.seed == theirs.seed, "a pair has the same prompts"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    path = tmp_path / "s.db"
+    total: Counter[str] = Counter()
+    lives = 0
+    while True:
+        engine = Engine(kill_at=rng.randrange(0, 6))
+        try:
+            found = run(path, engine)
+        except KeyboardInterrupt:
+            lives += 1
+        else:
+            total += engine.runs
+            break
+        total += engine.runs
+    assert lives > 0 and set(total.values()) == {1}
+    whole = Engine()
+    run(tmp_path / "whole.db", whole)
+    assert total == whole.runs
+    assert found.winner is not None and found.winner.points[0].config == {"seqs": 32}
+
+
+def test_a_budget_that_is_over_still_measures_the_baseline(tmp_path: Path) -> None:
+    study = msgspec.structs.replace(STUDY, seconds=1e-6)
+    with Store(tmp_path / "s.db") as store:
+        found = tune(study, Walk(), store, Engine(), lambda point, spent: None)
+    assert found.configurations == 1 and found.winner is not None
+    assert found.winner.key == found.baseline.key and found.final_winner == ()
