@@ -5,15 +5,17 @@ with one strategy off or on, under the same requests. Ends with one answer of th
 """
 
 import argparse
-import asyncio
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import servers
-from loadgen import Answer, run
 from recording import save
-from sixfold.core.metrics import output_throughput, spread, tpot, ttft
 from sixfold.core.record import Measure
+from sixfold.instrument.backends.spec import Scalar
+from sixfold.instrument.loadgen.client import Target
+from sixfold.instrument.loadgen.plan import Outcome, Session, Turn
+from sixfold.instrument.loadgen.report import report
+from sixfold.instrument.loadgen.run import run_load
 from tables import render
 
 SYSTEM = (
@@ -30,57 +32,58 @@ TOPICS = (
     "renewing a book", "the opening hours", "a library card", "late fees", "booking a room",
     "children's hour", "printing a page", "a lost umbrella", "borrowing a film", "quiet places",
 )  # fmt: skip
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "static batching, no prefix cache": ("--batching", "static", "--no-enable-prefix-caching"),
-    "continuous batching, no prefix cache": ("--no-enable-prefix-caching",),
-    "continuous batching, prefix cache": (),
+VARIANTS: dict[str, dict[str, Scalar]] = {
+    "static batching, no prefix cache": {"batching": "static", "enable_prefix_caching": False},
+    "continuous batching, no prefix cache": {"enable_prefix_caching": False},
+    "continuous batching, prefix cache": {},
 }
 
 
-def requests(count: int) -> list[dict[str, Any]]:
-    """Chat requests behind one system prompt; answers of 16 to 64 tokens."""
+def chats(count: int) -> list[Session]:
+    """Chats behind one system prompt; answers of 16 to 64 tokens."""
     return [
-        {
-            "messages": [
-                {"role": "system", "content": SYSTEM},
-                {"role": "user", "content": f"Visitor {i} asks about {TOPICS[i % len(TOPICS)]}."},
-            ],
-            "temperature": 0,
-            "ignore_eos": True,
-            "max_tokens": 16 + 16 * (i * 7 % 4),
-        }
+        Session(
+            system=SYSTEM,
+            turns=(
+                Turn(
+                    text=f"Visitor {i} asks about {TOPICS[i % len(TOPICS)]}.",
+                    max_tokens=16 + 16 * (i * 7 % 4),
+                ),
+            ),
+        )
         for i in range(count)
     ]
 
 
-def measure(model: str, flags: tuple[str, ...], count: int, users: int) -> list[Answer]:
+def measure(model: str, flags: dict[str, Scalar], count: int, users: int) -> tuple[Outcome, ...]:
     """Start a server, warm it up with one request, send the workload."""
-    with servers.sixfold(model, ("--max-num-seqs", str(users), *flags)) as target:
-        warm = [{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}]
-        asyncio.run(run(target, "/v1/chat/completions", warm, 1))
-        return asyncio.run(run(target, "/v1/chat/completions", requests(count), users))
+    spec = servers.sixfold(model, {"max_num_seqs": users} | flags)
+    with servers.serving(spec) as server:
+        extra = {"temperature": 0, "ignore_eos": True}
+        target = Target(url=server.url, model=model, chat=True, extra=extra)
+        run_load(target, [Session(turns=(Turn(text="Hello", max_tokens=8),))], 1)
+        return run_load(target, chats(count), users).outcomes
 
 
-def columns(answers: list[Answer]) -> dict[str, Measure]:
+def columns(outcomes: Sequence[Outcome]) -> dict[str, Measure]:
     """The table's columns."""
-    traces = [a.trace for a in answers]
-    first, per_token = spread(map(ttft, traces)), spread(map(tpot, traces))
-    details = [a.usage.get("prompt_tokens_details") or {} for a in answers]
-    cached = sum(d.get("cached_tokens") or 0 for d in details)
+    values = report(outcomes)
+    cached = sum(outcome.num_cached_tokens or 0 for outcome in outcomes)
     return {
-        "TTFT p50": Measure(values=[first.p50 * 1e3], unit="ms"),
-        "TTFT p95": Measure(values=[first.p95 * 1e3], unit="ms"),
-        "TPOT p50": Measure(values=[per_token.p50 * 1e3], unit="ms"),
-        "output": Measure(values=[output_throughput(traces)], unit="tok/s"),
+        "TTFT p50": Measure(values=[values["ttft:p50"] * 1e3], unit="ms"),
+        "TTFT p95": Measure(values=[values["ttft:p95"] * 1e3], unit="ms"),
+        "TPOT p50": Measure(values=[values["tpot:p50"] * 1e3], unit="ms"),
+        "output": Measure(values=[values["output_throughput"]], unit="tok/s"),
         "cached tokens": Measure(values=[float(cached)], unit="tokens"),
     }
 
 
 def answer(model: str, question: str) -> str:
     """One answer of the model."""
-    body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 60}
-    with servers.sixfold(model) as target:
-        return asyncio.run(run(target, "/v1/chat/completions", [body], 1))[0].text
+    with servers.serving(servers.sixfold(model)) as server:
+        target = Target(url=server.url, model=model, chat=True, extra={"temperature": 0})
+        session = Session(turns=(Turn(text=question, max_tokens=60),))
+        return run_load(target, [session], 1).outcomes[0].text
 
 
 def main() -> None:
@@ -95,8 +98,8 @@ def main() -> None:
     results: dict[str, dict[str, Measure]] = {}
     for name, flags in VARIANTS.items():
         print(f"serving {arguments.model}: {name} ...", flush=True)
-        answers = measure(arguments.model, flags, arguments.requests, arguments.users)
-        results[name] = columns(answers)
+        outcomes = measure(arguments.model, flags, arguments.requests, arguments.users)
+        results[name] = columns(outcomes)
     print(f"\n{arguments.requests} chats of {arguments.users} users behind one system prompt:\n")
     print(render(results))
     question = "What is the capital of France?"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import servers
@@ -22,24 +23,7 @@ IDLE_SECONDS = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def tree(root: int) -> list[int]:
-    """Pids of a process and its descendants."""
-    children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            stat = Path(f"/proc/{name}/stat").read_text()
-        except OSError:
-            continue
-        children.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(name))
-    found, todo = [], [root]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += children.get(pid, [])
-    return found
-
-
-def usage(pids: list[int]) -> tuple[float, float]:
+def usage(pids: Sequence[int]) -> tuple[float, float]:
     """(CPU seconds, resident MB) of some processes together."""
     ticks = pages = 0
     for pid in pids:
@@ -51,15 +35,13 @@ def usage(pids: list[int]) -> tuple[float, float]:
 
 def one_server(model: str) -> dict[str, float]:
     """Start, look at it idle, stop."""
-    began = time.monotonic()
-    with servers.sixfold(model):
-        ready = time.monotonic() - began
+    with servers.serving(servers.sixfold(model)) as server:
         time.sleep(1.0)
-        ours = [p for p in tree(os.getpid()) if p != os.getpid()]
-        before, _ = usage(ours)
+        before, _ = usage(server.pids)
         time.sleep(IDLE_SECONDS)
-        after, resident = usage(ours)
-    return {"ready": ready, "idle": 100 * (after - before) / IDLE_SECONDS, "resident": resident}
+        after, resident = usage(server.pids)
+    idle = 100 * (after - before) / IDLE_SECONDS
+    return {"ready": server.seconds, "idle": idle, "resident": resident}
 
 
 def native_build() -> float:
@@ -96,7 +78,7 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, help="measure the installed size of this wheel")
     parser.add_argument("--record", action="store_true", help="write docs/results/footprint.json")
     a = parser.parse_args()
-    with servers.sixfold(a.model):
+    with servers.serving(servers.sixfold(a.model)):
         pass  # packs the weights, warms the page cache
     runs = [one_server(a.model) for _ in range(a.repeats)]
     row = {

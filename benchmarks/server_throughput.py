@@ -6,49 +6,36 @@ are random token ids, greedy, end-of-sequence ignored, so that every request has
 """
 
 import argparse
-import asyncio
-import random
-from contextlib import AbstractContextManager
-from typing import Any
+import os
 
 import servers
-from loadgen import Target, run
 from recording import save
-from sixfold.core.metrics import output_throughput, spread, tpot, ttft
 from sixfold.core.record import Measure
+from sixfold.instrument.backends.spec import EngineSpec
+from sixfold.instrument.loadgen.client import Target
+from sixfold.instrument.loadgen.report import report
+from sixfold.instrument.loadgen.run import run_load
+from sixfold.instrument.workloads.presets import parse_workload
 from tables import render
 
 COUNT, IN, OUT = 64, 128, 128
 
 
-def bodies(seed: int, count: int, vocab: int) -> list[dict[str, Any]]:
-    """Requests with random prompts, different in each round, so that nothing is cached."""
-    rng = random.Random(seed)
-    return [
-        {
-            "model": "m",
-            "prompt": [rng.randrange(1000, vocab) for _ in range(IN)],
-            "max_tokens": OUT,
-            "temperature": 0,
-            "ignore_eos": True,
-        }
-        for _ in range(count)
-    ]
-
-
-def measure(target: Target, seed: int, model: str, vocab: int) -> dict[str, float]:
-    """One round, after a small warm-up."""
-    load = [b | {"model": model} for b in bodies(seed, COUNT + 4, vocab)]
-    asyncio.run(run(target, "/v1/completions", load[:4], 4))
-    answers = asyncio.run(run(target, "/v1/completions", load[4:], COUNT))
-    wrong = [a.usage for a in answers if a.usage.get("completion_tokens") != OUT]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} answers have another length: {wrong[0]}")
-    traces = [a.trace for a in answers]
+def measure(url: str, seed: int, model: str, vocab: int) -> dict[str, float]:
+    """One round, after a small warm-up. Prompts differ in each round: nothing is cached."""
+    target = Target(url=url, model=model, extra={"temperature": 0, "ignore_eos": True})
+    workload = f"random:count={COUNT + 4},input={IN},output={OUT},high={vocab}"
+    sessions = parse_workload(workload).build(seed)
+    run_load(target, sessions[:4], 4)
+    outcomes = run_load(target, sessions[4:], COUNT).outcomes
+    wrong = [o for o in outcomes if o.error or o.num_output_tokens != OUT]
+    if wrong or len(outcomes) != COUNT:
+        raise RuntimeError(f"{len(wrong)} answers failed or have another length: {wrong[:1]}")
+    values = report(outcomes)
     return {
-        "output": output_throughput(traces),
-        "TTFT p50": spread(map(ttft, traces)).p50 * 1e3,
-        "TPOT p50": spread(map(tpot, traces)).p50 * 1e3,
+        "output": values["output_throughput"],
+        "TTFT p50": values["ttft:p50"] * 1e3,
+        "TPOT p50": values["tpot:p50"] * 1e3,
     }
 
 
@@ -73,14 +60,14 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def variants(a: argparse.Namespace) -> dict[str, AbstractContextManager[Target]]:
-    """Servers of one round, each started when entered."""
-    flags = ("--dtype", a.dtype, "--max-num-seqs", str(COUNT))
+def variants(a: argparse.Namespace) -> dict[str, EngineSpec]:
+    """Servers of one round."""
+    flags: dict[str, bool | int | float | str] = {"dtype": a.dtype, "max_num_seqs": COUNT}
     found = {f"sixfold {a.dtype}": servers.sixfold(a.model, flags)}
     if a.llama_server:
-        context = COUNT * 2 * (IN + OUT)
+        context, threads = COUNT * 2 * (IN + OUT), os.cpu_count() or 1
         name = "llama.cpp " + a.llama_model.rsplit("-", 1)[-1].removesuffix(".gguf")
-        found[name] = servers.llama_server(a.llama_server, a.llama_model, COUNT, context)
+        found[name] = servers.llama_server(a.llama_server, a.llama_model, COUNT, context, threads)
     return found
 
 
@@ -89,9 +76,9 @@ def main() -> None:
     a = parse()
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(a.rounds):
-        for name, server in variants(a).items():
-            with server as target:
-                rows.setdefault(name, []).append(measure(target, seed, a.model, a.vocab))
+        for name, spec in variants(a).items():
+            with servers.serving(spec) as server:
+                rows.setdefault(name, []).append(measure(server.url, seed, a.model, a.vocab))
             print(
                 f"round {seed + 1}/{a.rounds} {name}: {rows[name][-1]['output']:.0f} tok/s",
                 flush=True,
