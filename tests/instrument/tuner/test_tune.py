@@ -14,7 +14,7 @@ from sixfold.instrument.backends.spec import EngineSpec, Scalar
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job, Subject, failed_point
 from sixfold.instrument.store.store import Store
-from sixfold.instrument.tuner.trial import Trial
+from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.tune import CONFIRM_SEED, Found, Study, tune
 from sixfold.instrument.workloads.presets import parse_workload
 
@@ -58,7 +58,7 @@ class Engine:
         self.seeds: list[tuple[Scalar, int]] = []
         self.kill_at = kill_at
 
-    def run(self, trial: Trial, job: Job) -> Point:
+    def run(self, trial: PlannedRun, job: Job) -> Point:
         if sum(self.runs.values()) == self.kill_at:
             raise KeyboardInterrupt
         seqs = trial.spec.flags["seqs"]

@@ -1,6 +1,6 @@
 """What a study's points say: each configuration's repeats together, and what each clause costs.
 
-Pure. Not here: running (trial.py), choosing (search.py), comparing two configurations (verdict.py).
+Pure. Not here: running (runner.py), choosing (search.py), comparing two of them (verdict.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ from sixfold.instrument.tuner.outcome import (
     tried,
     violation,
 )
-from sixfold.instrument.tuner.trial import Trial
+from sixfold.instrument.tuner.runner import PlannedRun
 
 Config = Mapping[str, Scalar]
 CONFIRM_SEED = 1 << 30
@@ -47,7 +47,7 @@ class Searcher(Protocol):
 class TrialRunner(Protocol):
     """Runs one trial."""
 
-    def run(self, trial: Trial, job: Job) -> Point:
+    def run(self, trial: PlannedRun, job: Job) -> Point:
         """The point of a run; failures are points."""
         ...
 
@@ -105,7 +105,7 @@ class _Book:
         name = (repr(sorted(flags.items())), first_seed)
         repeat = self._repeats.get(name, 0)
         self._repeats[name] = repeat + 1
-        trial = Trial(
+        trial = PlannedRun(
             study=self._study.name,
             spec=msgspec.structs.replace(self._study.spec, flags=flags),
             repeat=repeat + first_seed,

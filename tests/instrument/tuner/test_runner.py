@@ -8,7 +8,7 @@ import pytest
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job
-from sixfold.instrument.tuner.trial import Runner, Trial, strategies_on
+from sixfold.instrument.tuner.runner import PlannedRun, Runner, strategies_on
 from sixfold.instrument.workloads.presets import parse_workload
 
 TINY = Path(__file__).parents[2] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
@@ -27,8 +27,8 @@ def job(concurrency: int = 2) -> Job:
     )
 
 
-def trial(**flags: object) -> Trial:
-    return Trial(study="s", spec=msgspec.structs.replace(SPEC, flags=SPEC.flags | flags))
+def trial(**flags: object) -> PlannedRun:
+    return PlannedRun(study="s", spec=msgspec.structs.replace(SPEC, flags=SPEC.flags | flags))
 
 
 def test_points_share_a_server_and_it_forgets_their_prompts(tmp_path):
@@ -59,7 +59,7 @@ def test_a_server_that_does_not_start_is_a_point(tmp_path):
 
 def test_ids_tell_what_makes_a_run():
     base = trial()
-    same = Trial(
+    same = PlannedRun(
         study="s",
         spec=msgspec.structs.replace(SPEC, flags=dict(reversed(SPEC.flags.items())), port=99),
     )

@@ -31,7 +31,7 @@ from sixfold.strategies import CARDS
 START_SECONDS = 600.0
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run to make. Equal trials have equal ids, so that a resumed study knows what it has."""
 
     study: str
@@ -80,7 +80,7 @@ class Runner:
         if running is not None:
             stop(running)
 
-    def run(self, trial: Trial, job: Job) -> Point:
+    def run(self, trial: PlannedRun, job: Job) -> Point:
         """Run one trial; `job` without its target's URL and model. Failures are points."""
         subject = self._subject(trial)
         try:
@@ -123,7 +123,7 @@ class Runner:
         if running is not None and running.guard is not None and running.guard.poll() is not None:
             self.close()
 
-    def _subject(self, trial: Trial) -> Subject:
+    def _subject(self, trial: PlannedRun) -> Subject:
         spec = trial.spec
         return Subject(
             engine=spec.engine,
