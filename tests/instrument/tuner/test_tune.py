@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job, Subject, failed_point
 from sixfold.instrument.store.store import Store
 from sixfold.instrument.tuner.runner import PlannedRun
+from sixfold.instrument.tuner.trial import Trial, TrialResult, grid_search
 from sixfold.instrument.tuner.tune import CONFIRM_SEED, Found, Study, tune
 from sixfold.instrument.workloads.presets import parse_workload
 
@@ -32,22 +32,25 @@ STUDY = Study(
 )
 
 
-class Walk:
-    """Asks every configuration twice, in an order of its own; remembers what it is told."""
+SPACE: list[dict[str, Scalar]] = [{"seqs": n} for n in (4, 16, 32, 64)]
+
+
+class Listener:
+    """A plain search that remembers what it is told."""
 
     def __init__(self) -> None:
-        self.queue: list[Mapping[str, Scalar]] = [
-            {"seqs": n} for n in (4, 16, 32, 64, 4, 16, 32, 64)
-        ]
-        self.told: list[tuple[Scalar | None, float | None, float]] = []
+        self._inner = grid_search(SPACE, repeats=2)
+        self.told: list[tuple[Scalar, TrialResult]] = []
 
-    def ask(self) -> Mapping[str, Scalar] | None:
-        return self.queue.pop(0) if self.queue else None
+    def ask(self) -> Trial | None:
+        return self._inner.ask()
 
-    def tell(
-        self, config: Mapping[str, Scalar], score: float | None, violation: float = 0.0
-    ) -> None:
-        self.told.append((config.get("seqs"), score, violation))
+    def tell(self, trial: Trial, result: TrialResult) -> None:
+        self.told.append((trial.config["seqs"], result))
+        self._inner.tell(trial, result)
+
+    def best(self) -> Trial | None:
+        return self._inner.best()
 
 
 class Engine:
@@ -84,20 +87,21 @@ class Engine:
         return msgspec.structs.replace(point, id=name)
 
 
-def run(path: Path, engine: Engine, walk: Walk | None = None) -> Found:
+def run(path: Path, engine: Engine, tuner: Listener | None = None) -> Found:
     with Store(path) as store:
-        return tune(STUDY, walk or Walk(), store, engine, lambda point, spent: None)
+        return tune(STUDY, tuner or Listener(), store, engine, lambda point, spent: None)
 
 
 def test_finds_the_best_that_keeps_the_objectives(tmp_path: Path) -> None:
-    engine, walk = Engine(), Walk()
-    found = run(tmp_path / "s.db", engine, walk)
+    engine, tuner = Engine(), Listener()
+    found = run(tmp_path / "s.db", engine, tuner)
     assert found.winner is not None and found.winner.points[0].config == {"seqs": 32}
     assert found.baseline.points[0].config == {"seqs": 8} and len(found.baseline.points) == 3
     assert (found.runs, found.resumed, found.configurations) == (3 + 8 + 6, 0, 5)
     (price,) = found.prices
     assert (price.with_it, price.without_it) == (32, 64)
-    assert (16, None, 0.0) in walk.told and (64, 64.0, 1.0) in walk.told
+    assert (16, TrialResult(failure="it would not")) in tuner.told
+    assert (64, TrialResult(score=64.0, violation=1.0)) in tuner.told
 
 
 def test_finals_are_pairs_on_prompts_that_the_search_never_saw(tmp_path: Path) -> None:
@@ -138,6 +142,6 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, seed: int) -> Non
 def test_a_budget_that_is_over_still_measures_the_baseline(tmp_path: Path) -> None:
     study = msgspec.structs.replace(STUDY, seconds=1e-6)
     with Store(tmp_path / "s.db") as store:
-        found = tune(study, Walk(), store, Engine(), lambda point, spent: None)
+        found = tune(study, Listener(), store, Engine(), lambda point, spent: None)
     assert found.configurations == 1 and found.winner is not None
     assert found.winner.key == found.baseline.key and found.final_winner == ()

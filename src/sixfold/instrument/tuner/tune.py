@@ -2,12 +2,12 @@
 
 Every run is appended to the store as it ends. A study that is begun again under the same name asks
 the same questions in the same order, and takes from the store what it has: so a kill costs the run
-that was on its way, and nothing runs twice. Not here: what is asked next (a Searcher), running it
-(a runner), words for the result (cli).
+that was on its way, and nothing runs twice. Not here: what is asked next (a Tuner of trial.py),
+running it (a runner), words for the result (tell.py).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -26,22 +26,11 @@ from sixfold.instrument.tuner.outcome import (
     violation,
 )
 from sixfold.instrument.tuner.runner import PlannedRun
+from sixfold.instrument.tuner.trial import TrialResult, Tuner
 
 Config = Mapping[str, Scalar]
 CONFIRM_SEED = 1 << 30
 """Seeds from here on are for confirmation: no search ever sends their prompts."""
-
-
-class Searcher(Protocol):
-    """Chooses what to run next."""
-
-    def ask(self) -> Config | None:
-        """The next configuration to run, again for a repeat; None: enough is known."""
-        ...
-
-    def tell(self, config: Config, score: float | None, violation: float = 0.0) -> None:
-        """A run's score, to be maximised; None: it failed. `violation`: 0 keeps the objectives."""
-        ...
 
 
 class TrialRunner(Protocol):
@@ -126,7 +115,7 @@ class _Book:
 
 def tune(
     study: Study,
-    searcher: Searcher,
+    tuner: Tuner,
     store: Store,
     runner: TrialRunner,
     tell: Callable[[Point, float], None],
@@ -142,15 +131,14 @@ def tune(
         tell(point, 1 - (end - time.monotonic()) / study.seconds)
         return point
 
-    for _ in range(study.noise_runs):
-        _answer(study, searcher, {}, told(book.run({})))
+    baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
     while time.monotonic() + 2 * study.pairs * book.longest < end:
-        config = searcher.ask()
-        if config is None:
+        trial = tuner.ask()
+        if trial is None:
             break
-        _answer(study, searcher, config, told(book.run(config)))
+        tuner.tell(trial, _result(study, told(book.run(trial.config))))
     groups = tried(book.points)
-    winner = best(groups, study.job.slo, study.objective)
+    winner = _winner(study, tuner, groups, baseline)
     finals = list(_finals(study, book, winner, groups[0], told))
     return Found(
         baseline=groups[0],
@@ -164,13 +152,24 @@ def tune(
     )
 
 
-def _answer(study: Study, searcher: Searcher, config: Config, point: Point) -> None:
+def _result(study: Study, point: Point) -> TrialResult:
+    """A point as the search sees it: something to maximise, and how far it is from feasible."""
     value = point.values.get(study.objective)
     if point.status != "ok" or value is None:
-        searcher.tell(config, None)
-        return
-    score = -value if lower_is_better(study.objective) else value
-    searcher.tell(config, score, violation(point.values, study.job.slo))
+        return TrialResult(failure=point.reason or f"{study.objective} was not measured")
+    score = 1 / max(value, 1e-9) if lower_is_better(study.objective) else value
+    missed = violation(point.values, study.job.slo)
+    if score <= 0:
+        return TrialResult(violation=missed or 1.0)
+    return TrialResult(score=score, violation=missed)
+
+
+def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point) -> Tried | None:
+    """The search's pick, which no one lucky run decides, unless the baseline's mean is better."""
+    pick = tuner.best()
+    flags = study.spec.flags | (pick.config if pick is not None else {})
+    names = [one for one in groups if one.key == baseline.key or one.points[0].config == flags]
+    return best(names if pick is not None else names[:1], study.job.slo, study.objective)
 
 
 def _finals(

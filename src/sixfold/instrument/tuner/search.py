@@ -1,0 +1,199 @@
+"""The search that learns: where the next run teaches most, and which configuration to use.
+
+A space-filling start, then expected improvement of a Gaussian process on log-scores, times the
+probability that the objective is met (Schonlau et al., 1998; Gardner et al., 2014), then repeats
+of the top two (Russo, 2016), so that no lucky run decides. Not here: the process (surrogate.py),
+running anything, or plain searches (trial.py, halving.py).
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.errors import ConfigError
+from sixfold.instrument.tuner.space import Config, Scalar, Space
+from sixfold.instrument.tuner.student import normal_cdf
+from sixfold.instrument.tuner.surrogate import (
+    Array,
+    Kernel,
+    Observations,
+    Surrogate,
+    pooled_noise,
+)
+from sixfold.instrument.tuner.trial import Ledger, Trial, TrialResult
+
+_FAILED = 1.0
+_VIOLATION_NOISE = 0.05
+_STARTS = 64
+
+
+class SearchPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a search goes about it; the defaults were chosen on synthetic landscapes."""
+
+    budget: int
+    """Runs in all."""
+    seed: int = 0
+    noise: float = 0.03
+    """Expected coefficient of variation of a run; from A/A repeats where there are any."""
+    start: float = 0.3
+    """The part of the budget that is spread evenly at first."""
+    repeats: float = 0.3
+    """The part of the budget that is kept for repeats."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.noise < 1 and self.start > 0 and self.repeats >= 0):
+            raise ConfigError("a plan's noise or shares are not in 0..1", "keep the defaults")
+        if self.start + self.repeats > 1:
+            raise ConfigError("start and repeats are more than the whole budget", "lower one")
+
+
+class Search:
+    """Asks for one run at a time. The same seed and results give the same questions."""
+
+    def __init__(
+        self,
+        configurations: Sequence[dict[str, Scalar]],
+        space: Space,
+        plan: SearchPlan,
+        baseline: Config | None = None,
+    ) -> None:
+        self._ledger = Ledger(configurations, plan.budget)
+        self._plan = plan
+        self._rng = np.random.default_rng(plan.seed)
+        vectors = np.array([space.encode(config) for config in configurations])
+        kernel = Kernel(vectors, space.columns)
+        self._all = np.arange(len(configurations))
+        self._scores = Surrogate(kernel) if kernel.dimensions else None
+        self._limits = Surrogate(kernel)
+        self._start = self._design(vectors, baseline)
+        self._fitted_at = -1
+
+    def ask(self) -> Trial | None:
+        """The next run; None when the budget is spent."""
+        ledger = self._ledger
+        if ledger.left <= 0:
+            return None
+        waiting = [place for place in self._start if place not in ledger.results]
+        if waiting:
+            return ledger.trial(waiting[0])
+        return ledger.trial(self._next())
+
+    def tell(self, trial: Trial, result: TrialResult) -> None:
+        """Learn from a run."""
+        self._ledger.add(trial, result)
+
+    def best(self) -> Trial | None:
+        """The feasible configuration with the best mean of runs, shrunk towards the model."""
+        places = [place for place in self._ledger.results if self._ledger.feasible(place)]
+        if not places:
+            return None
+        means, _ = self._predicted()
+        return self._ledger.trial(max(places, key=lambda place: float(means[place])))
+
+    def _next(self) -> int:
+        repeating = self._ledger.left <= round(self._plan.repeats * self._plan.budget)
+        fresh = np.array([p for p in self._all if p not in self._ledger.results], dtype=np.intp)
+        if len(fresh) and not (repeating and self._leaders()):
+            return int(fresh[np.argmax(self._promise(fresh))])
+        return self._duel()
+
+    def _design(self, vectors: Array, baseline: Config | None) -> list[int]:
+        """The baseline and a spread of others: the most even of some random choices."""
+        given = [i for i, c in enumerate(self._ledger.configurations) if c == baseline]
+        if baseline is not None and not given:
+            raise ConfigError("the baseline is not among the configurations", "add it")
+        places = [int(i) for i in self._all if i not in given]
+        count = max(len(set(vectors.shape)) + 2, round(self._plan.start * self._plan.budget))
+        count = min(count - len(given), len(places), self._plan.budget - len(given))
+        picks = [
+            given + [int(p) for p in self._rng.choice(places, max(count, 0), replace=False)]
+            for _ in range(_STARTS if places else 1)
+        ]
+        return max(picks, key=lambda pick: _evenness(vectors[pick]))
+
+    def _leaders(self) -> list[int]:
+        return [place for place in self._ledger.results if self._ledger.feasible(place)]
+
+    def _predicted(self) -> tuple[Array, Array]:
+        """Mean and deviation of the log-score of every configuration."""
+        ledger = self._ledger
+        runs = {p: s for p in ledger.results if (s := ledger.log_scores(p))}
+        if not runs or self._scores is None:
+            flat = [ledger.mean(p) if ledger.feasible(p) else 0.0 for p in self._all]
+            return np.array(flat), np.ones(len(self._all))
+        noise = pooled_noise(runs, self._plan.noise)
+        if self._fitted_at != ledger.spent:
+            self._scores.fit(_observed(runs, noise), self._sweeps())
+            self._fitted_at = ledger.spent
+        return self._scores.predict(self._all)
+
+    def _sweeps(self) -> int:
+        if self._fitted_at < 0:
+            return 3
+        return int(self._ledger.spent < 24 or self._ledger.spent % 3 == 0)
+
+    def _met(self) -> Array:
+        """Probability of every configuration to meet the objective."""
+        runs = {p: [_miss(r) for r in rs] for p, rs in self._ledger.results.items()}
+        if not any(miss > 0 for misses in runs.values() for miss in misses):
+            return np.ones(len(self._all))
+        self._limits.fit(_observed(runs, _VIOLATION_NOISE), 1)
+        means, deviations = self._limits.predict(self._all)
+        return np.array([normal_cdf(-m / d) for m, d in zip(means, deviations, strict=True)])
+
+    def _promise(self, places: NDArray[np.intp]) -> Array:
+        """Expected improvement times the probability to be feasible; alone while none is."""
+        met = self._met()
+        leaders = self._leaders()
+        if not leaders:
+            return met[places]
+        means, deviations = self._predicted()
+        best = max(means[leaders])
+        return _improvement(means[places] - best, deviations[places]) * met[places]
+
+    def _duel(self) -> int:
+        """Repeat the leader or its likeliest rival, whichever was run less."""
+        means, deviations = self._predicted()
+        leaders = self._leaders() or list(self._ledger.results)
+        first = max(leaders, key=lambda place: float(means[place]))
+        rivals = [place for place in leaders if place != first]
+        if not rivals:
+            return first
+        spread = np.sqrt(deviations**2 + deviations[first] ** 2)
+        odds = {p: float((means[p] - means[first]) / spread[p]) for p in rivals}
+        second = max(rivals, key=odds.__getitem__)
+        runs = self._ledger.results
+        return first if len(runs[first]) <= len(runs[second]) else second
+
+
+def _observed(runs: dict[int, list[float]], noise: float) -> Observations:
+    places = np.array(list(runs), dtype=np.intp)
+    means = np.array([sum(values) / len(values) for values in runs.values()])
+    counts = np.array([float(len(values)) for values in runs.values()])
+    return Observations(places, means, counts, noise)
+
+
+def _miss(result: TrialResult) -> float:
+    """How far a run is from the limit, within -1..1 and never at 0."""
+    if result.failure:
+        return _FAILED
+    if result.violation > 0:
+        return min(result.violation, _FAILED) + 0.05
+    return max(result.violation, -_FAILED) - 0.05
+
+
+def _improvement(gain: Array, deviation: Array) -> Array:
+    """Expected improvement of a normal variable (Jones et al., 1998)."""
+    z = gain / deviation
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    return np.asarray(gain * np.array([normal_cdf(each) for each in z]) + deviation * density)
+
+
+def _evenness(vectors: Array) -> float:
+    """High where points are far apart, and each coordinate's values are used alike."""
+    gaps = np.sqrt(((vectors[:, None] - vectors[None]) ** 2).sum(-1))
+    gaps[np.diag_indices_from(gaps)] = np.inf
+    return float(-(1 / (gaps + 1e-3)).sum())

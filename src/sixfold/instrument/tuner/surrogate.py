@@ -1,0 +1,171 @@
+"""A small Gaussian process over a finite set of configurations, for tens of observations.
+
+The kernel is a product of Matern 5/2 over parameters, mixed with their mean: an additive part
+(Duvenaud et al., 2011), since effects of settings are nearly independent on a log scale. Its
+hyperparameters maximise the marginal likelihood over a small grid, one at a time (Rasmussen &
+Williams, 2006, ch. 5). Not here: what to run next (search.py).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LENGTHS = (0.2, 0.4, 0.8, 1.6, 4.0, 12.0)
+"""Length scales to choose from; parameters are scaled to 0..1."""
+_MIXES = (0.0, 0.3, 0.6, 0.85)
+_NOISES = (1e-4, 1e-3, 5e-3, 0.02, 0.06, 0.2, 0.6)
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What is chosen: a length scale per parameter by its place in LENGTHS, mix, and noise."""
+
+    lengths: tuple[int, ...]
+    mix: int = 1
+    """Weight of the additive part, by its place in _MIXES."""
+    noise: int = 2
+    """Variance of one run's noise, as a part of the process's own, by its place in _NOISES."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Means of runs: of which configuration, over how many, and what is known of their noise."""
+
+    places: NDArray[np.intp]
+    means: Array
+    counts: Array
+    noise: float
+    """Expected standard deviation of one run."""
+
+
+class Kernel:
+    """Covariances of configurations, from tables over each parameter's few distinct values."""
+
+    def __init__(self, vectors: Array, columns: Sequence[int]) -> None:
+        self._codes: list[NDArray[np.intp]] = []
+        self._tables: list[list[Array]] = []
+        for parameter in sorted(set(columns)):
+            part = vectors[:, [i for i, column in enumerate(columns) if column == parameter]]
+            distinct, codes = np.unique(part, axis=0, return_inverse=True)
+            if len(distinct) > 1:
+                gaps = np.sqrt(((distinct[:, None] - distinct[None]) ** 2).sum(-1))
+                self._codes.append(codes.reshape(-1).astype(np.intp))
+                self._tables.append([_matern(gaps / length) for length in LENGTHS])
+        self.dimensions = len(self._codes)
+
+    def parts(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> list[list[Array]]:
+        """Per parameter and length scale, the covariances of rows with others."""
+        indices = [np.ix_(codes[rows], codes[others]) for codes in self._codes]
+        pairs = zip(self._tables, indices, strict=True)
+        return [[table[index] for table in tables] for tables, index in pairs]
+
+
+def combined(parts: list[list[Array]], hyper: Hyper) -> Array:
+    """The whole kernel of the parts: product and mean over parameters, mixed."""
+    chosen = [part[length] for part, length in zip(parts, hyper.lengths, strict=True)]
+    whole, total = chosen[0].copy(), chosen[0].copy()
+    for part in chosen[1:]:
+        whole *= part
+        total += part
+    mix = _MIXES[hyper.mix]
+    return (1 - mix) * whole + (mix / len(chosen)) * total
+
+
+class Surrogate:
+    """The process after some observations; keeps its hyperparameters as a start for the next."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.hyper = Hyper((3,) * kernel.dimensions)
+
+    def fit(self, seen: Observations, sweeps: int) -> None:
+        """Choose hyperparameters anew: `sweeps` times each in turn; 0 keeps them."""
+        self._seen = seen
+        self._parts = self._kernel.parts(seen.places, seen.places)
+        for _ in range(sweeps):
+            before = self.hyper
+            self._sweep()
+            if self.hyper == before:
+                break
+        self._condition()
+
+    def _sweep(self) -> None:
+        for position in range(self._kernel.dimensions):
+            self._choose([self._with_length(position, i) for i in range(len(LENGTHS))])
+        self._choose([replace(self.hyper, mix=i) for i in range(len(_MIXES))])
+        self._choose([replace(self.hyper, noise=i) for i in range(len(_NOISES))])
+
+    def _with_length(self, position: int, length: int) -> Hyper:
+        lengths = list(self.hyper.lengths)
+        lengths[position] = length
+        return replace(self.hyper, lengths=tuple(lengths))
+
+    def _choose(self, choices: list[Hyper]) -> None:
+        self.hyper = max(choices, key=self._evidence)
+
+    def _evidence(self, hyper: Hyper) -> float:
+        """Log marginal likelihood, with weak priors on lengths and on the noise."""
+        factor, _, variance = _solved(self._parts, self._seen, hyper)
+        count = len(self._seen.means)
+        fit = -0.5 * count * math.log(variance) - float(np.log(np.diag(factor)).sum())
+        deviation = math.sqrt(_NOISES[hyper.noise] * variance)
+        surprise = math.log(deviation / self._seen.noise) / 0.5
+        lengths = sum(math.log(LENGTHS[i] / 1.6) ** 2 for i in hyper.lengths)
+        return fit - 0.5 * surprise**2 - 0.1 * lengths
+
+    def _condition(self) -> None:
+        self._factor, self._mean, self._variance = _solved(self._parts, self._seen, self.hyper)
+        residual = self._seen.means - self._mean
+        self._weights = _backward(self._factor, np.linalg.solve(self._factor, residual))
+
+    def predict(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Mean and standard deviation of the noise-free value at each row."""
+        cross = combined(self._kernel.parts(rows, self._seen.places), self.hyper)
+        explained = np.linalg.solve(self._factor, cross.T)
+        left = np.maximum(1 - (explained**2).sum(0), 1e-9)
+        return self._mean + cross @ self._weights, np.sqrt(left * self._variance)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run, as the process sees it."""
+        return math.sqrt(_NOISES[self.hyper.noise] * self._variance)
+
+
+def _solved(
+    parts: list[list[Array]], seen: Observations, hyper: Hyper
+) -> tuple[Array, float, float]:
+    """Cholesky factor, mean by generalised least squares, and variance of the process."""
+    covariance = combined(parts, hyper)
+    covariance[np.diag_indices_from(covariance)] += _NOISES[hyper.noise] / seen.counts + 1e-8
+    factor = np.linalg.cholesky(covariance)
+    columns = np.stack([seen.means, np.ones_like(seen.means)], axis=1)
+    values, ones = np.linalg.solve(factor, columns).T
+    mean = float(values @ ones / (ones @ ones))
+    squares = float(((values - mean * ones) ** 2).sum())
+    # An inverse gamma prior of two runs' weight at the noise keeps it from 0 where all are alike.
+    variance = (squares + 2 * seen.noise**2) / (len(seen.means) + 2)
+    return factor, mean, variance
+
+
+def _matern(gaps: Array) -> Array:
+    scaled = math.sqrt(5) * gaps
+    return np.asarray((1 + scaled + scaled**2 / 3) * np.exp(-scaled))
+
+
+def _backward(factor: Array, values: Array) -> Array:
+    return np.asarray(np.linalg.solve(factor.T, values))
+
+
+def pooled_noise(runs: Mapping[int, Sequence[float]], prior: float, weight: float = 4.0) -> float:
+    """Standard deviation of one run from repeats; `prior` counts as `weight` degrees of freedom."""
+    squares, freedom = weight * prior**2, weight
+    for values in runs.values():
+        middle = sum(values) / len(values)
+        squares += sum((value - middle) ** 2 for value in values)
+        freedom += len(values) - 1
+    return math.sqrt(squares / freedom)
