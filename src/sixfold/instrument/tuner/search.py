@@ -28,6 +28,7 @@ from sixfold.instrument.tuner.trial import Ledger, Trial, TrialResult
 _FAILED = 1.0
 _VIOLATION_NOISE = 0.05
 _STARTS = 64
+_MOST_REPEATS = 12
 
 
 class SearchPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +95,8 @@ class Search:
         return self._ledger.trial(max(places, key=lambda place: float(means[place])))
 
     def _next(self) -> int:
-        repeating = self._ledger.left <= round(self._plan.repeats * self._plan.budget)
+        kept = min(_MOST_REPEATS, round(self._plan.repeats * self._plan.budget))
+        repeating = self._ledger.left <= kept
         fresh = np.array([p for p in self._all if p not in self._ledger.results], dtype=np.intp)
         if len(fresh) and not (repeating and self._leaders()):
             return int(fresh[np.argmax(self._promise(fresh))])
@@ -131,8 +133,8 @@ class Search:
 
     def _sweeps(self) -> int:
         if self._fitted_at < 0:
-            return 3
-        return int(self._ledger.spent < 24 or self._ledger.spent % 3 == 0)
+            return 4
+        return int(self._ledger.spent % (1 + self._ledger.spent // 12) == 0)
 
     def _met(self) -> Array:
         """Probability of every configuration to meet the objective."""

@@ -3,8 +3,8 @@
 The kernel is a product of Matern 5/2 over parameters, mixed with their mean: an additive part
 (Duvenaud et al., 2011), since effects of settings are nearly independent on a log scale. A
 quirk, a part of each configuration's own that repeats share, keeps a lone good one from being
-smoothed away as noise. Hyperparameters maximise the marginal likelihood over a small grid, one at a time (Rasmussen &
-Williams, 2006, ch. 5). Not here: what to run next (search.py).
+smoothed away as noise. Hyperparameters maximise the marginal likelihood over a small grid, one
+at a time (Rasmussen & Williams, 2006, ch. 5). Not here: what to run next (search.py).
 """
 
 import math
@@ -102,6 +102,7 @@ class Surrogate:
         """Choose hyperparameters anew: `sweeps` times each in turn; 0 keeps them."""
         self._seen = seen
         self._parts = self._kernel.parts(seen.places, seen.places)
+        self._best = self._evidence(self.hyper) if sweeps else 0.0
         for _ in range(sweeps):
             before = self.hyper
             self._sweep()
@@ -110,11 +111,11 @@ class Surrogate:
         self._condition()
 
     def _sweep(self) -> None:
-        for position in range(self._kernel.dimensions):
-            self._choose([self._with_length(position, i) for i in range(len(LENGTHS))])
-        self._choose([replace(self.hyper, mix=i) for i in range(len(_MIXES))])
-        self._choose([replace(self.hyper, noise=i) for i in range(len(_NOISES))])
-        self._choose([replace(self.hyper, quirk=i) for i in range(len(_QUIRKS))])
+        for position, at in enumerate(self.hyper.lengths):
+            self._choose([self._with_length(position, i) for i in _beside(at, LENGTHS)])
+        self._choose([replace(self.hyper, mix=i) for i in _beside(self.hyper.mix, _MIXES)])
+        self._choose([replace(self.hyper, noise=i) for i in _beside(self.hyper.noise, _NOISES)])
+        self._choose([replace(self.hyper, quirk=i) for i in _beside(self.hyper.quirk, _QUIRKS)])
 
     def _with_length(self, position: int, length: int) -> Hyper:
         lengths = list(self.hyper.lengths)
@@ -122,7 +123,10 @@ class Surrogate:
         return replace(self.hyper, lengths=tuple(lengths))
 
     def _choose(self, choices: list[Hyper]) -> None:
-        self.hyper = max(choices, key=self._evidence)
+        for hyper in choices:
+            evidence = self._evidence(hyper)
+            if evidence > self._best:
+                self.hyper, self._best = hyper, evidence
 
     def _evidence(self, hyper: Hyper) -> float:
         """Log marginal likelihood, with weak priors on lengths and on the noise."""
@@ -138,7 +142,7 @@ class Surrogate:
         self._factor, self._mean, self._variance = _solved(self._parts, self._seen, self.hyper)
         residual = self._seen.means - self._mean
         half = np.linalg.solve(self._factor, residual)
-        self._weights: Array = np.linalg.solve(self._factor.T, half)
+        self._weights = np.linalg.solve(self._factor.T, half)
 
     def predict(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free value at each row."""
@@ -157,7 +161,7 @@ def _solved(
     covariance = combined(parts, hyper)
     own = hyper.quirk_ratio + hyper.noise_ratio / seen.counts + 1e-8
     covariance[np.diag_indices_from(covariance)] += own
-    factor: Array = np.linalg.cholesky(covariance)
+    factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
     columns = np.stack([seen.means, np.ones_like(seen.means)], axis=1)
     values, ones = np.linalg.solve(factor, columns).T
     mean = float(values @ ones / (ones @ ones))
@@ -165,6 +169,10 @@ def _solved(
     # An inverse gamma prior of two runs' weight at the noise keeps it from 0 where all are alike.
     variance = (squares + 2 * seen.noise**2) / (len(seen.means) + 2)
     return factor, mean, variance
+
+
+def _beside(at: int, choices: Sequence[float]) -> list[int]:
+    return [i for i in (at - 1, at + 1, at + 2) if 0 <= i < len(choices)]
 
 
 def _matern(gaps: Array) -> Array:
