@@ -28,6 +28,7 @@ from sixfold.instrument.tuner.trial import Ledger, Trial, TrialResult
 _FAILED = 1.0
 _VIOLATION_NOISE = 0.05
 _STARTS = 64
+_MOST_REPEATS = 12
 
 
 class SearchPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +67,7 @@ class Search:
         vectors = np.array([space.encode(config) for config in configurations])
         kernel = Kernel(vectors, space.columns)
         self._all = np.arange(len(configurations))
-        self._scores = Surrogate(kernel) if kernel.dimensions else None
+        self._scores = Surrogate(kernel)
         self._limits = Surrogate(kernel)
         self._start = self._design(vectors, baseline)
         self._fitted_at = -1
@@ -94,7 +95,8 @@ class Search:
         return self._ledger.trial(max(places, key=lambda place: float(means[place])))
 
     def _next(self) -> int:
-        repeating = self._ledger.left <= round(self._plan.repeats * self._plan.budget)
+        kept = min(_MOST_REPEATS, round(self._plan.repeats * self._plan.budget))
+        repeating = self._ledger.left <= kept
         fresh = np.array([p for p in self._all if p not in self._ledger.results], dtype=np.intp)
         if len(fresh) and not (repeating and self._leaders()):
             return int(fresh[np.argmax(self._promise(fresh))])
@@ -106,7 +108,7 @@ class Search:
         if baseline is not None and not given:
             raise ConfigError("the baseline is not among the configurations", "add it")
         places = [int(i) for i in self._all if i not in given]
-        count = max(len(set(vectors.shape)) + 2, round(self._plan.start * self._plan.budget))
+        count = max(self._limits.dimensions + 2, round(self._plan.start * self._plan.budget))
         count = min(count - len(given), len(places), self._plan.budget - len(given))
         picks = [
             given + [int(p) for p in self._rng.choice(places, max(count, 0), replace=False)]
@@ -121,9 +123,8 @@ class Search:
         """Mean and deviation of the log-score of every configuration."""
         ledger = self._ledger
         runs = {p: s for p in ledger.results if (s := ledger.log_scores(p))}
-        if not runs or self._scores is None:
-            flat = [ledger.mean(p) if ledger.feasible(p) else 0.0 for p in self._all]
-            return np.array(flat), np.ones(len(self._all))
+        if not runs or not self._scores.dimensions:
+            return np.zeros(len(self._all)), np.ones(len(self._all))
         noise = pooled_noise(runs, self._plan.noise)
         if self._fitted_at != ledger.spent:
             self._scores.fit(_observed(runs, noise), self._sweeps())
@@ -132,13 +133,14 @@ class Search:
 
     def _sweeps(self) -> int:
         if self._fitted_at < 0:
-            return 3
-        return int(self._ledger.spent < 24 or self._ledger.spent % 3 == 0)
+            return 4
+        return int(self._ledger.spent % (1 + self._ledger.spent // 12) == 0)
 
     def _met(self) -> Array:
         """Probability of every configuration to meet the objective."""
         runs = {p: [_miss(r) for r in rs] for p, rs in self._ledger.results.items()}
-        if not any(miss > 0 for misses in runs.values() for miss in misses):
+        missed = any(miss > 0 for misses in runs.values() for miss in misses)
+        if not missed or not self._limits.dimensions:
             return np.ones(len(self._all))
         self._limits.fit(_observed(runs, _VIOLATION_NOISE), 1)
         means, deviations = self._limits.predict(self._all)

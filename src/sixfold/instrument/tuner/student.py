@@ -1,6 +1,7 @@
 """Student's t and normal distributions in plain Python. Not here: what is tested (verdict.py)."""
 
 import math
+from functools import lru_cache
 
 _TINY = 1e-300
 
@@ -16,6 +17,7 @@ def t_cdf(t: float, df: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(p: float, df: float) -> float:
     """The t with P(T <= t) = p, by bisection."""
     assert 0 < p < 1 and df > 0

@@ -1,9 +1,10 @@
 """A small Gaussian process over a finite set of configurations, for tens of observations.
 
 The kernel is a product of Matern 5/2 over parameters, mixed with their mean: an additive part
-(Duvenaud et al., 2011), since effects of settings are nearly independent on a log scale. Its
-hyperparameters maximise the marginal likelihood over a small grid, one at a time (Rasmussen &
-Williams, 2006, ch. 5). Not here: what to run next (search.py).
+(Duvenaud et al., 2011), since effects of settings are nearly independent on a log scale. A
+quirk, a part of each configuration's own that repeats share, keeps a lone good one from being
+smoothed away as noise. Hyperparameters maximise the marginal likelihood over a small grid, one
+at a time (Rasmussen & Williams, 2006, ch. 5). Not here: what to run next (search.py).
 """
 
 import math
@@ -19,6 +20,7 @@ LENGTHS = (0.2, 0.4, 0.8, 1.6, 4.0, 12.0)
 """Length scales to choose from; parameters are scaled to 0..1."""
 _MIXES = (0.0, 0.3, 0.6, 0.85)
 _NOISES = (1e-4, 1e-3, 5e-3, 0.02, 0.06, 0.2, 0.6)
+_QUIRKS = (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ class Hyper:
     """Weight of the additive part, by its place in _MIXES."""
     noise: int = 2
     """Variance of one run's noise, as a part of the process's own, by its place in _NOISES."""
+    quirk: int = 0
+    """Variance of the quirks, in variances of the noise, by its place in _QUIRKS."""
+
+    @property
+    def noise_ratio(self) -> float:
+        """Variance of one run's noise over that of the smooth process."""
+        return _NOISES[self.noise]
+
+    @property
+    def quirk_ratio(self) -> float:
+        """Variance of the quirks over that of the smooth process."""
+        return _NOISES[self.noise] * _QUIRKS[self.quirk]
 
 
 @dataclass(frozen=True)
@@ -81,12 +95,14 @@ class Surrogate:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.dimensions = kernel.dimensions
         self.hyper = Hyper((3,) * kernel.dimensions)
 
     def fit(self, seen: Observations, sweeps: int) -> None:
         """Choose hyperparameters anew: `sweeps` times each in turn; 0 keeps them."""
         self._seen = seen
         self._parts = self._kernel.parts(seen.places, seen.places)
+        self._best = self._evidence(self.hyper) if sweeps else 0.0
         for _ in range(sweeps):
             before = self.hyper
             self._sweep()
@@ -95,10 +111,11 @@ class Surrogate:
         self._condition()
 
     def _sweep(self) -> None:
-        for position in range(self._kernel.dimensions):
-            self._choose([self._with_length(position, i) for i in range(len(LENGTHS))])
-        self._choose([replace(self.hyper, mix=i) for i in range(len(_MIXES))])
-        self._choose([replace(self.hyper, noise=i) for i in range(len(_NOISES))])
+        for position, at in enumerate(self.hyper.lengths):
+            self._choose([self._with_length(position, i) for i in _beside(at, LENGTHS)])
+        self._choose([replace(self.hyper, mix=i) for i in _beside(self.hyper.mix, _MIXES)])
+        self._choose([replace(self.hyper, noise=i) for i in _beside(self.hyper.noise, _NOISES)])
+        self._choose([replace(self.hyper, quirk=i) for i in _beside(self.hyper.quirk, _QUIRKS)])
 
     def _with_length(self, position: int, length: int) -> Hyper:
         lengths = list(self.hyper.lengths)
@@ -106,14 +123,17 @@ class Surrogate:
         return replace(self.hyper, lengths=tuple(lengths))
 
     def _choose(self, choices: list[Hyper]) -> None:
-        self.hyper = max(choices, key=self._evidence)
+        for hyper in choices:
+            evidence = self._evidence(hyper)
+            if evidence > self._best:
+                self.hyper, self._best = hyper, evidence
 
     def _evidence(self, hyper: Hyper) -> float:
         """Log marginal likelihood, with weak priors on lengths and on the noise."""
         factor, _, variance = _solved(self._parts, self._seen, hyper)
         count = len(self._seen.means)
         fit = -0.5 * count * math.log(variance) - float(np.log(np.diag(factor)).sum())
-        deviation = math.sqrt(_NOISES[hyper.noise] * variance)
+        deviation = math.sqrt(hyper.noise_ratio * variance)
         surprise = math.log(deviation / self._seen.noise) / 0.5
         lengths = sum(math.log(LENGTHS[i] / 1.6) ** 2 for i in hyper.lengths)
         return fit - 0.5 * surprise**2 - 0.1 * lengths
@@ -121,19 +141,17 @@ class Surrogate:
     def _condition(self) -> None:
         self._factor, self._mean, self._variance = _solved(self._parts, self._seen, self.hyper)
         residual = self._seen.means - self._mean
-        self._weights = _backward(self._factor, np.linalg.solve(self._factor, residual))
+        half = np.linalg.solve(self._factor, residual)
+        self._weights = np.linalg.solve(self._factor.T, half)
 
     def predict(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free value at each row."""
+        quirk = self.hyper.quirk_ratio
         cross = combined(self._kernel.parts(rows, self._seen.places), self.hyper)
+        cross += quirk * (rows[:, None] == self._seen.places[None])
         explained = np.linalg.solve(self._factor, cross.T)
-        left = np.maximum(1 - (explained**2).sum(0), 1e-9)
+        left = np.maximum(1 + quirk - (explained**2).sum(0), 1e-9)
         return self._mean + cross @ self._weights, np.sqrt(left * self._variance)
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation of one run, as the process sees it."""
-        return math.sqrt(_NOISES[self.hyper.noise] * self._variance)
 
 
 def _solved(
@@ -141,8 +159,9 @@ def _solved(
 ) -> tuple[Array, float, float]:
     """Cholesky factor, mean by generalised least squares, and variance of the process."""
     covariance = combined(parts, hyper)
-    covariance[np.diag_indices_from(covariance)] += _NOISES[hyper.noise] / seen.counts + 1e-8
-    factor = np.linalg.cholesky(covariance)
+    own = hyper.quirk_ratio + hyper.noise_ratio / seen.counts + 1e-8
+    covariance[np.diag_indices_from(covariance)] += own
+    factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
     columns = np.stack([seen.means, np.ones_like(seen.means)], axis=1)
     values, ones = np.linalg.solve(factor, columns).T
     mean = float(values @ ones / (ones @ ones))
@@ -152,13 +171,13 @@ def _solved(
     return factor, mean, variance
 
 
+def _beside(at: int, choices: Sequence[float]) -> list[int]:
+    return [i for i in (at - 1, at + 1, at + 2) if 0 <= i < len(choices)]
+
+
 def _matern(gaps: Array) -> Array:
     scaled = math.sqrt(5) * gaps
     return np.asarray((1 + scaled + scaled**2 / 3) * np.exp(-scaled))
-
-
-def _backward(factor: Array, values: Array) -> Array:
-    return np.asarray(np.linalg.solve(factor.T, values))
 
 
 def pooled_noise(runs: Mapping[int, Sequence[float]], prior: float, weight: float = 4.0) -> float:
