@@ -71,6 +71,11 @@ def _add_load(p: argparse.ArgumentParser) -> None:
         "--burstiness", type=float, default=1.0, help="1 is Poisson, less is burstier (%(default)s)"
     )
     load.add_argument("--seconds", type=float, default=600.0, help="send no longer (%(default)s)")
+    load.add_argument(
+        "--stop-when-saturated",
+        action="store_true",
+        help="end an open loop once its queue and TTFT grow without end",
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -148,7 +153,7 @@ def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
         # Prompts of their own for each load: the server's cache must not know them from the last.
         seed=a.seed + (number << 20),
         slo=parse_slo(a.slo) if a.slo else None,
-        limits=Limits(seconds=a.seconds),
+        limits=Limits(seconds=a.seconds, stop_saturated=a.stop_when_saturated),
         price_per_hour=a.price_per_hour,
         allow_remote=a.allow_remote,
     )
