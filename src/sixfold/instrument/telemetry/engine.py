@@ -56,6 +56,8 @@ class EngineProbe:
             return
         if not self._pages:
             self._recognise(page)
+        if not self._wanted:
+            return
         lines = [line for line in page.split(b"\n") if line.startswith(self._wanted)]
         self._pages.append(b"\n".join(lines))
 
@@ -64,10 +66,11 @@ class EngineProbe:
             request = Request("GET", urlsplit(self.url).path)
             status, page = fetch(self.url, request, TIMEOUT)
         except (OSError, ValueError) as error:
-            return self._missed(f"engine metrics: {self.url} does not answer: {error}")
+            self._missed(f"engine metrics: {self.url} does not answer: {error}")
+            return None
         if status != 200:
-            return self._missed(f"engine metrics: not found at {self.url} ({status}): {HINT}")
-        return page
+            self._missed(f"engine metrics: not found at {self.url} ({status}): {HINT}")
+        return page if status == 200 else None
 
     def _missed(self, note: str) -> None:
         """At first it is a page that is not there; later, one that a busy server was late with."""

@@ -129,6 +129,11 @@ class NvmlProbe:
         except Exception as error:  # its errors have no common base that is known without it
             self.notes.append(f"gpu: NVML can't be asked: {error}")
 
+    @property
+    def found(self) -> bool:
+        """Whether there is a GPU to ask."""
+        return bool(self._gpus) and self._nvml is not None
+
     def read(self) -> None:
         """Ask each GPU."""
         if self._nvml is not None:
