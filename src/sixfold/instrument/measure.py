@@ -20,8 +20,8 @@ from sixfold.core.record import Machine, cpu_model, git_state, memory_gb, system
 from sixfold.core.slo import Slo
 from sixfold.core.slo_clause import statistic
 from sixfold.instrument.loadgen.arrivals import Arrivals, arrival_times
-from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.by_context import tpot_by_context
+from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Outcome, Session
 from sixfold.instrument.loadgen.report import LATENCIES, report
 from sixfold.instrument.loadgen.run import Limits, LoadResult, Progress, run_load

@@ -46,9 +46,9 @@ def listeners(port: int) -> list[Process]:
 
 def _links(pid: int) -> Iterator[str]:
     with contextlib.suppress(OSError):
-        for entry in os.scandir(PROC / str(pid) / "fd"):
+        for name in os.listdir(PROC / str(pid) / "fd"):
             with contextlib.suppress(OSError):
-                yield os.readlink(entry.path)
+                yield os.readlink(PROC / str(pid) / "fd" / name)
 
 
 def tree(roots: Iterable[Process]) -> list[Process]:
