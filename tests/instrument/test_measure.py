@@ -1,11 +1,16 @@
 """Values of a run: classes, the SLO's own percentiles, requests that were given up, cost."""
 
+import msgspec
 import pytest
 
+from instrument.loadgen.mock_server import MockServer, answer
 from sixfold.core.metrics import RequestTrace
+from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
+from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Outcome
-from sixfold.instrument.measure import values_of
+from sixfold.instrument.measure import Job, Subject, measure, values_of
+from sixfold.instrument.workloads.presets import parse_workload
 
 
 def outcome(first: float, slo_class: str = "", ok: bool = True) -> Outcome:
@@ -43,3 +48,21 @@ def test_cost_is_dollars_per_million_output_tokens() -> None:
     values = values_of([outcome(0.9)], 0, None, 3.6)
     # Two tokens in one second at 0.001 $ per second.
     assert values["cost"] == pytest.approx(500.0)
+
+
+def test_a_point_holds_what_was_seen_beside_the_load() -> None:
+    with MockServer(lambda _body, _number: answer("a", "b", "c")) as server:
+        job = Job(
+            target=Target(url=server.url),
+            workload=parse_workload("random:count=4"),
+            load=2,
+        )
+        point, result = measure(job, Subject(engine="mock", model="m"))
+        bare, _ = measure(
+            msgspec.structs.replace(job, telemetry=False), Subject(engine="mock", model="m")
+        )
+    assert point.status == "ok" and not result.stopped
+    assert any("engine metrics" in note for note in point.telemetry["notes"])
+    assert "tpot_by_context" in point.telemetry and "host_cpu_cores" in point.telemetry
+    assert set(bare.telemetry) == {"tpot_by_context"}
+    assert msgspec.json.decode(msgspec.json.encode(point), type=Point) == point

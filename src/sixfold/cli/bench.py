@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
         "--price-per-hour", type=float, help="$ for the servers: gives cost per M tokens"
     )
     p.add_argument("--no-warmup", action="store_true", help="measure a cold server")
+    p.add_argument("--no-telemetry", action="store_true", help="read nothing beside the load")
+    p.add_argument("--gpu-metrics", metavar="URL", default="", help="DCGM exporter's page")
     p.add_argument("--engine", default="openai", help="its name in the point (%(default)s)")
     p.add_argument("--store", metavar="FILE", help="append the points to this store")
     p.add_argument("--json", action="store_true", help="print the points as JSON Lines")
@@ -72,6 +74,11 @@ def add_load(p: argparse.ArgumentParser) -> None:
         "--burstiness", type=float, default=1.0, help="1 is Poisson, less is burstier (%(default)s)"
     )
     load.add_argument("--seconds", type=float, default=600.0, help="send no longer (%(default)s)")
+    load.add_argument(
+        "--stop-when-saturated",
+        action="store_true",
+        help="end an open loop once its queue and TTFT grow without end",
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -114,6 +121,8 @@ def _measured(a: argparse.Namespace, jobs: "list[Job]") -> "Iterator[Point]":
         if result.stopped:
             _say(a, f"stopped early ({result.stopped}): {result.unsent} requests were not sent, "
                     f"{result.unfinished} not answered")  # fmt: skip
+        if point.telemetry:
+            _say(a, _telemetry(point.telemetry))
         errors = [o.error for o in result.outcomes if o.error]
         if errors:
             _say(a, f"{len(errors)} requests failed; the first: {errors[0]}")
@@ -122,6 +131,23 @@ def _measured(a: argparse.Namespace, jobs: "list[Job]") -> "Iterator[Point]":
         yield point
         if result.stopped == "interrupted":
             return
+
+
+def _telemetry(seen: dict[str, Any]) -> str:
+    """A short line: what is known of the engine and the machine, then what can't be read."""
+    shown = {
+        "running": ("engine_requests_running_mean_count", "{:.1f}"),
+        "waiting": ("engine_requests_waiting_mean_count", "{:.1f}"),
+        "KV at most": ("engine_kv_cache_usage_max_fraction", "{:.0%}"),
+        "preemptions": ("engine_preemptions_count", "{:.0f}"),
+        "prefix hits": ("engine_prefix_hit_fraction", "{:.0%}"),
+        "accepted": ("engine_acceptance_fraction", "{:.0%}"),
+        "engine cores": ("engine_cpu_cores", "{:.2f}"),
+        "foreign cores": ("foreign_cpu_cores", "{:.2f}"),
+        "GPU energy (J)": ("gpu_energy_joules", "{:.0f}"),
+    }
+    known = [f"{name} {form.format(seen[k])}" for name, (k, form) in shown.items() if k in seen]
+    return "; ".join(["telemetry: " + ", ".join(known or ["none"]), *seen.get("notes", [])])
 
 
 def _keep(path: str, point: "Point") -> None:
@@ -149,9 +175,11 @@ def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
         # Prompts of their own for each load: the server's cache must not know them from the last.
         seed=a.seed + (number << 20),
         slo=parse_slo(a.slo) if a.slo else None,
-        limits=Limits(seconds=a.seconds),
+        limits=Limits(seconds=a.seconds, stop_saturated=a.stop_when_saturated),
         price_per_hour=a.price_per_hour,
         allow_remote=a.allow_remote,
+        telemetry=not a.no_telemetry,
+        gpu_metrics_url=a.gpu_metrics,
     )
     check(job)
     if target.model:

@@ -58,6 +58,9 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     repeat: int = 0
 
     values: dict[str, float] = {}
+    telemetry: dict[str, Any] = {}
+    """What was seen beside the load: the engine's own metrics, CPU, memory, GPUs; units in names.
+    "notes" says what could not be read, "tpot_by_context" how fast tokens came by context."""
     client: dict[str, Any] = {}
     """The load generator's own health; `client_bound` marks a point that shows its limit."""
     commit: str = ""

@@ -20,10 +20,13 @@ from sixfold.core.record import Machine, cpu_model, git_state, memory_gb, system
 from sixfold.core.slo import Slo
 from sixfold.core.slo_clause import statistic
 from sixfold.instrument.loadgen.arrivals import Arrivals, arrival_times
+from sixfold.instrument.loadgen.by_context import tpot_by_context
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Outcome, Session
 from sixfold.instrument.loadgen.report import LATENCIES, report
 from sixfold.instrument.loadgen.run import Limits, LoadResult, Progress, run_load
+from sixfold.instrument.telemetry.sampler import Telemetry, canonical_values, probes_for
+from sixfold.instrument.telemetry.series import Probe
 from sixfold.instrument.workloads.fingerprint import Fingerprint, fingerprint
 from sixfold.instrument.workloads.presets import Workload
 
@@ -45,6 +48,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float | None = None
     """$ per hour of all that serves; without it there is no cost."""
     allow_remote: bool = False
+    telemetry: bool = True
+    """Read the engine's metrics page, the machine and its GPUs beside the load."""
+    gpu_metrics_url: str = ""
+    """DCGM exporter's page; without it the local one, or NVML, is tried."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,15 +85,31 @@ def measure(
     sessions = job.workload.build(job.seed)
     shape = fingerprint(sessions, _times(job.load, sessions))
     date = _now()
-    result = run_load(
-        job.target,
-        sessions,
-        job.load,
-        limits=job.limits,
-        allow_remote=job.allow_remote,
-        progress=progress,
-    )
-    return _point(job, subject, shape, result, date), result
+    beside = Telemetry(_probes(job))
+    with beside:
+        result = run_load(
+            job.target,
+            sessions,
+            job.load,
+            limits=job.limits,
+            allow_remote=job.allow_remote,
+            progress=progress,
+        )
+    point = _point(job, subject, shape, result, date)
+    seen = beside.summary()
+    slowed = tpot_by_context([outcome.trace for outcome in result.outcomes])
+    return msgspec.structs.replace(
+        point,
+        values=canonical_values(seen) | point.values,
+        telemetry=seen | ({"tpot_by_context": slowed} if slowed else {}),
+    ), result
+
+
+def _probes(job: Job) -> list[Probe]:
+    """None for a server that we may not ask: run_load says so."""
+    if not job.telemetry or not (job.target.loopback or job.allow_remote):
+        return []
+    return probes_for(job.target.url, local=job.target.loopback, gpu_url=job.gpu_metrics_url)
 
 
 def warm_up(job: Job) -> int:

@@ -120,6 +120,9 @@ class MockServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if head.startswith("GET "):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return False
         length = int(head.lower().partition("content-length: ")[2].split("\r\n")[0])
         body = msgspec.json.decode(await reader.readexactly(length))
         seen = Seen(body, head, connection, time.monotonic())

@@ -237,3 +237,28 @@ def test_runs_that_cannot_be(sessions: list[Session], load: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         run_load(Target(url="http://127.0.0.1:9"), sessions, load)
     assert caught.value.hint
+
+
+class AtOnce:
+    """A verdict that needs no minute."""
+
+    def in_flight(self, at: float, count: int) -> None:
+        pass
+
+    def first_token(self, at: float, ttft: float) -> None:
+        assert ttft >= 0
+
+    def saturated(self, now: float) -> bool:
+        return True
+
+
+def test_a_saturated_open_loop_stops_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sixfold.instrument.loadgen.run.Saturation", AtOnce)
+    asked = Limits(stop_saturated=True)
+    with MockServer(lambda _body, _number: answer("a")) as server:
+        target = Target(url=server.url)
+        result = run_load(target, [single()] * 400, constant(20), limits=asked)
+        assert result.stopped == "saturated" and result.unsent > 0
+        assert result.unfinished == 0
+        closed = run_load(target, [single()] * 8, 2, limits=asked)
+        assert closed.stopped == "" and closed.unsent == 0

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from sixfold.core.errors import ConfigError
+from sixfold.core.metrics import ttft
 from sixfold.instrument.loadgen.arrivals import Arrivals, arrival_times
 from sixfold.instrument.loadgen.client import Client, Reply, Target
 from sixfold.instrument.loadgen.conversation import Conversation, check_session
 from sixfold.instrument.loadgen.plan import Outcome, Session
+from sixfold.instrument.loadgen.saturation import Saturation
 from sixfold.instrument.loadgen.selfcheck import ClientHealth, SelfCheck
 
 TICK = 0.25
@@ -32,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """After which nothing more is sent."""
     drain: float = 60.0
     """Further seconds for the requests on their way; those that take longer are given up."""
+    stop_saturated: bool = False
+    """Send nothing more once an open loop's queue and TTFT grow without end (saturation.py)."""
 
     def __post_init__(self) -> None:
         if not (self.requests > 0 and 0 < self.seconds < 1e7 and 0 <= self.drain < 1e7):
@@ -63,7 +67,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     unsent: int
     """Requests that were never sent."""
     stopped: str = ""
-    """What ended the run before all was sent: requests, seconds, interrupted; or nothing did."""
+    """What ended the run before all was sent: requests, seconds, saturated, interrupted; or
+    nothing did."""
 
 
 def run_load(
@@ -131,6 +136,7 @@ class _Run:
         self._sent = 0
         self._failed = 0
         self._stopped = ""
+        self._saturation: Saturation | None = None
 
     async def drive(
         self, plan: list[tuple[float, int]] | int, progress: Callable[[Progress], None]
@@ -139,6 +145,8 @@ class _Run:
         self._start = time.monotonic()
         self._last = self._start + self._limits.seconds
         self._check.start()
+        if self._limits.stop_saturated and not isinstance(plan, int):
+            self._saturation = Saturation()
         self._spawn(self._closed_loop(plan) if isinstance(plan, int) else self._open_loop(plan))
         try:
             await self._watch(progress)
@@ -150,9 +158,8 @@ class _Run:
 
     async def _watch(self, progress: Callable[[Progress], None]) -> None:
         """Until no task is left, or the time for them is over."""
-        end = self._start + self._limits.seconds + self._limits.drain
         told = self._start
-        while self._tasks and (left := end - time.monotonic()) > 0:
+        while self._tasks and (left := self._last + self._limits.drain - time.monotonic()) > 0:
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, TICK)):
@@ -160,7 +167,16 @@ class _Run:
             if time.monotonic() - told >= TICK:
                 told = time.monotonic()
                 progress(self._progress())
+                self._stop_if_saturated(told)
         progress(self._progress())
+
+    def _stop_if_saturated(self, now: float) -> None:
+        if self._saturation is None or self._stopped:
+            return
+        self._saturation.in_flight(now, self._sent - len(self._outcomes))
+        if self._saturation.saturated(now):
+            self._stopped = "saturated"
+            self._last = now
 
     def _result(self) -> LoadResult:
         late = [outcome.trace.arrival - outcome.planned for outcome in self._outcomes]
@@ -266,6 +282,9 @@ class _Run:
     def _keep(self, reply: Reply, planned: float, index: int, number: int) -> None:
         answer = reply.answer
         self._failed += bool(reply.error)
+        waited = ttft(reply.trace)
+        if self._saturation is not None and waited is not None:
+            self._saturation.first_token(reply.trace.token_times[0], waited)
         self._outcomes.append(
             Outcome(
                 trace=reply.trace,
