@@ -12,6 +12,7 @@ VERBS = {
     "serve": "serve a model over HTTP, with OpenAI's API",
     "chat": "talk to a model, here or on a server",
     "complete": "complete a text",
+    "tune": "search an engine's settings for the best under objectives",
     "bench": "measure a running server under a workload",
     "pull": "fetch a model",
     "env": "show versions, the CPU and its measured limits",

@@ -27,6 +27,7 @@ from sixfold.instrument.tuner.outcome import (
 )
 from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.trial import TrialResult, Tuner
+from sixfold.instrument.tuner.verdict import Comparison, TestRules, compare, pair_order
 
 Config = Mapping[str, Scalar]
 CONFIRM_SEED = 1 << 30
@@ -52,8 +53,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """The metric's key that is made best."""
     seconds: float = 300.0
     """Budget of wall time; finals are kept room for."""
-    pairs: int = 3
-    """Runs of the winner and of the baseline in the finals, in turn."""
+    rules: TestRules = TestRules()
+    """When the finals may call, and with which error."""
     noise_runs: int = 3
     """Runs of the baseline before all else: the noise floor."""
 
@@ -66,6 +67,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """By the search; None: nothing met the objectives."""
     final_baseline: tuple[Point, ...] = ()
     final_winner: tuple[Point, ...] = ()
+    comparison: Comparison | None = None
+    """The finals' call; None without finals, or where a final had nothing to compare."""
     prices: tuple[Price, ...] = ()
     runs: int
     """All runs, those taken from the store included."""
@@ -132,7 +135,7 @@ def tune(
         return point
 
     baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
-    while time.monotonic() + 2 * study.pairs * book.longest < end:
+    while time.monotonic() + 2 * max(study.rules.looks) * book.longest < end:
         trial = tuner.ask()
         if trial is None:
             break
@@ -140,11 +143,14 @@ def tune(
     groups = tried(book.points)
     winner = _winner(study, tuner, groups, baseline)
     finals = list(_finals(study, book, winner, groups[0], told))
+    name = study.objective
+    scores = [(ours.values.get(name, 0), theirs.values.get(name, 0)) for ours, theirs in finals]
     return Found(
         baseline=groups[0],
         winner=winner,
         final_baseline=tuple(ours for ours, _ in finals),
         final_winner=tuple(theirs for _, theirs in finals),
+        comparison=_compared(study, scores),
         prices=tuple(prices(groups, study.job.slo, study.objective)),
         runs=len(book.points),
         resumed=book.resumed,
@@ -175,12 +181,25 @@ def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point
 def _finals(
     study: Study, book: _Book, winner: Tried | None, baseline: Tried, told: Callable[[Point], Point]
 ) -> Iterator[tuple[Point, Point]]:
-    """Baseline and winner in turn, the order turned each time, on prompts that are new to both."""
+    """Baseline and winner in turn, on prompts that are new to both, until the call is made."""
     if winner is None or winner.key == baseline.key:
         return
     chosen: Config = winner.points[0].config
-    for number in range(study.pairs):
-        order = [{}, chosen] if number % 2 == 0 else [chosen, {}]
+    scores: list[tuple[float, float]] = []
+    for winner_first in pair_order(max(study.rules.looks), study.job.seed):
+        order: list[Config] = [chosen, {}] if winner_first else [{}, chosen]
         pair = [told(book.run(config, CONFIRM_SEED)) for config in order]
-        first, second = pair if number % 2 == 0 else reversed(pair)
-        yield first, second
+        ours, theirs = reversed(pair) if winner_first else pair
+        yield ours, theirs
+        scores.append((ours.values.get(study.objective, 0), theirs.values.get(study.objective, 0)))
+        if _compared(study, scores) is not None:
+            return
+
+
+def _compared(study: Study, scores: Sequence[tuple[float, float]]) -> Comparison | None:
+    """The call on pairs of (baseline, winner); None while more pairs may change it."""
+    if len(scores) < min(study.rules.looks) or any(min(pair) <= 0 for pair in scores):
+        return None
+    before, after = zip(*scores, strict=True)
+    comparison = compare(before, after, lower_is_better(study.objective), study.rules)
+    return comparison if comparison.final else None

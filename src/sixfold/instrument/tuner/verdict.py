@@ -38,7 +38,9 @@ class NoiseFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TestRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How sure a call must be, and when the data are looked at."""
 
-    looks: Mapping[int, float] = {3: 0.005, 4: 0.01, 6: 0.025}
+    looks: Mapping[int, float] = msgspec.field(
+        default_factory=lambda: {3: 0.005, 4: 0.01, 6: 0.025}
+    )
     """Pairs at which a call may be made, and the error spent there; their sum is the error."""
     min_effect: float = 0.01
     """A gain smaller than this is none."""

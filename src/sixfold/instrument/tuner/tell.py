@@ -1,0 +1,73 @@
+"""A study's result in words: the call, the command to paste, what each clause costs.
+
+Not here: finding it (tune.py), pages (explorer).
+"""
+
+from collections.abc import Iterator, Mapping
+
+from sixfold.core.slo import Slo
+from sixfold.instrument.tables import shown, shown_unit, table
+from sixfold.instrument.tuner.outcome import Price, Tried
+from sixfold.instrument.tuner.tune import Found
+from sixfold.instrument.tuner.verdict import Comparison
+
+SHOWN = ("goodput", "output_throughput", "ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95",
+         "error_rate")  # fmt: skip
+
+
+def verdict_lines(found: Found, slo: Slo | None, objective: str, grid: int) -> Iterator[str]:
+    """The result of one engine; `grid`: runs of the whole grid with three repeats."""
+    yield ""
+    if found.winner is None:
+        yield f"nothing of {found.configurations} configurations meets {slo}"
+        yield "hint: loosen a clause, lower the load, or widen --space"
+        yield _table({"defaults": found.baseline}, objective)
+        return
+    if found.winner.key == found.baseline.key:
+        yield f"the defaults are the best of {found.configurations} configurations tried"
+    else:
+        yield _call(found.comparison, objective)
+    yield ""
+    rows = {"defaults": found.baseline}
+    if found.winner.key != found.baseline.key:
+        rows["best"] = found.winner
+    yield _table(rows, objective)
+    yield f"\nrun it with:\n  {found.winner.points[0].command}"
+    yield from map(_price, found.prices, [objective] * len(found.prices))
+    yield (
+        f"{found.runs} runs of {found.configurations} configurations; the whole grid, three times "
+        f"over, has {grid}"
+        + (f"; {found.resumed} runs were taken from before" * bool(found.resumed))
+    )
+
+
+def engines_table(found: Mapping[str, Found], objective: str) -> str:
+    """The best of each engine, side by side."""
+    rows = {name: f.winner for name, f in found.items() if f.winner is not None}
+    return _table(rows, objective) if rows else "no engine meets the objectives"
+
+
+def _call(comparison: Comparison | None, objective: str) -> str:
+    if comparison is None:
+        return "INCONCLUSIVE: the finals gave nothing to compare"
+    low, high = comparison.low - 1, comparison.high - 1
+    return (
+        f"{comparison.call}: {objective} {comparison.ratio - 1:+.1%} against the defaults "
+        f"[{low:+.1%}, {high:+.1%}], {comparison.pairs} pairs on prompts not tuned on"
+    )
+
+
+def _table(rows: Mapping[str, Tried], objective: str) -> str:
+    keys = list(dict.fromkeys((objective, *SHOWN)))
+    known = [key for key in keys if any(key in one.values for one in rows.values())]
+    return table([(name, one.values) for name, one in rows.items()], known)
+
+
+def _price(price: Price, objective: str) -> str:
+    if price.share < 0.005:
+        return f"{price.clause} costs nothing: the best stays the best without it"
+    unit = shown_unit(objective)
+    return (
+        f"{price.clause} costs {price.share:.0%} of {objective} "
+        f"({shown(objective, price.without_it)} {unit} without it)"
+    )
