@@ -73,7 +73,7 @@ def test_a_lucky_pass_above_a_failure_is_looked_at_again() -> None:
         assert load is not None
         asked.append(load)
         bracket.tell(load, load <= 15)
-    assert set(asked) == {20, 40}
+    assert asked[:2] == [20, 40]
     assert bracket.result().monotone
 
 

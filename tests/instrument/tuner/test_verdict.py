@@ -10,8 +10,9 @@ from sixfold.core.errors import ConfigError
 from sixfold.instrument.tuner.fail_if import FailIf, parse_fail_if
 from sixfold.instrument.tuner.student import t_cdf, t_quantile
 from sixfold.instrument.tuner.verdict import (
+    CallRules,
     Comparison,
-    TestRules,
+    Look,
     compare,
     needed_repeats,
     noise_floor,
@@ -20,6 +21,7 @@ from sixfold.instrument.tuner.verdict import (
 )
 
 TRIALS = 1000
+LOOKS = {look.pairs for look in CallRules().looks}
 
 
 def drawn(kind: str, cv: float, rng: random.Random, step: int) -> float:
@@ -40,7 +42,7 @@ def experiment(kind: str, cv: float, effect: float, seed: int) -> tuple[str, int
             step += 1
         before.append(pair[False])
         after.append(pair[True])
-        if len(before) in TestRules().looks:
+        if len(before) in LOOKS:
             result = compare(before, after, lower_is_better=False)
             if result.final:
                 return result.call, len(before)
@@ -81,7 +83,7 @@ def test_between_planned_looks_nothing_is_called() -> None:
 
 
 def test_looks_spend_one_error() -> None:
-    rules = TestRules()
+    rules = CallRules()
     assert spent_by(rules, 2) == 0
     assert spent_by(rules, 6) == pytest.approx(0.04)
     assert spent_by(rules, 100) == pytest.approx(0.04)
@@ -101,7 +103,7 @@ def test_needed_repeats_keep_their_promise() -> None:
     assert needed_repeats(0.03, 0.1) <= 6
     assert needed_repeats(0.03, 0.1) <= needed_repeats(0.08, 0.1) < needed_repeats(0.08, 0.02)
     pairs = needed_repeats(0.05, 0.06)
-    rules = TestRules(looks={pairs: 0.04})
+    rules = CallRules(looks=(Look(pairs, 0.04),))
     rng = random.Random(1)
     hits = 0
     for _ in range(500):

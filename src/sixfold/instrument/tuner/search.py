@@ -2,7 +2,7 @@
 
 A space-filling start, then expected improvement of a Gaussian process on log-scores, times the
 probability that the objective is met (Schonlau et al., 1998; Gardner et al., 2014), then repeats
-of the top two (Russo, 2016), so that no lucky run decides. Not here: the process (surrogate.py),
+by knowledge gradient (Frazier et al., 2009), so that no lucky run decides. Not here: the process (surrogate.py),
 running anything, or plain searches (trial.py, halving.py).
 """
 
@@ -29,6 +29,7 @@ _FAILED = 1.0
 _VIOLATION_NOISE = 0.05
 _STARTS = 64
 _MOST_REPEATS = 12
+_LEAST_REPEATS = 3
 
 
 class SearchPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +101,7 @@ class Search:
         fresh = np.array([p for p in self._all if p not in self._ledger.results], dtype=np.intp)
         if len(fresh) and not (repeating and self._leaders()):
             return int(fresh[np.argmax(self._promise(fresh))])
-        return self._duel()
+        return self._decide()
 
     def _design(self, vectors: Array, baseline: Config | None) -> list[int]:
         """The baseline and a spread of others: the most even of some random choices."""
@@ -156,19 +157,29 @@ class Search:
         best = max(means[leaders])
         return _improvement(means[places] - best, deviations[places]) * met[places]
 
-    def _duel(self) -> int:
-        """Repeat the leader or its likeliest rival, whichever was run less."""
+    def _decide(self) -> int:
+        """The run that most likely changes the pick for the better (knowledge gradient)."""
         means, deviations = self._predicted()
-        leaders = self._leaders() or list(self._ledger.results)
-        first = max(leaders, key=lambda place: float(means[place]))
-        rivals = [place for place in leaders if place != first]
-        if not rivals:
-            return first
-        spread = np.sqrt(deviations**2 + deviations[first] ** 2)
-        odds = {p: float((means[p] - means[first]) / spread[p]) for p in rivals}
-        second = max(rivals, key=odds.__getitem__)
         runs = self._ledger.results
-        return first if len(runs[first]) <= len(runs[second]) else second
+        leaders = self._leaders()
+        if not leaders:
+            return min(runs, key=lambda place: len(runs[place]))
+        first = max(leaders, key=lambda place: float(means[place]))
+        if len(runs[first]) + self._ledger.left <= _LEAST_REPEATS:
+            return first
+        second = max((float(means[p]) for p in leaders if p != first), default=-math.inf)
+        gaps = means - means[first]
+        gaps[first] = second - means[first] if math.isfinite(second) else -1.0
+        change = deviations**2 / np.sqrt(deviations**2 + self._scores.noise**2)
+        return int(np.argmax(_improvement(gaps, change) * self._hopes()))
+
+    def _hopes(self) -> Array:
+        """Probability to meet the objective; of what was run, whether it mostly did."""
+        met = self._met()
+        for place, runs in self._ledger.results.items():
+            share = sum(run.feasible for run in runs) / len(runs)
+            met[place] = share if len(runs) < _LEAST_REPEATS else float(share > 0.5)
+        return met
 
 
 def _observed(runs: dict[int, list[float]], noise: float) -> Observations:

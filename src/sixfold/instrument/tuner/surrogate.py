@@ -20,7 +20,7 @@ LENGTHS = (0.2, 0.4, 0.8, 1.6, 4.0, 12.0)
 """Length scales to choose from; parameters are scaled to 0..1."""
 _MIXES = (0.0, 0.3, 0.6, 0.85)
 _NOISES = (1e-4, 1e-3, 5e-3, 0.02, 0.06, 0.2, 0.6)
-_QUIRKS = (0.3, 1.0, 3.0)
+_QUIRKS = (0.5, 1.5, 4.0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,11 @@ class Surrogate:
         explained = np.linalg.solve(self._factor, cross.T)
         left = np.maximum(1 + quirk - (explained**2).sum(0), 1e-9)
         return self._mean + cross @ self._weights, np.sqrt(left * self._variance)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one run, as the process sees it."""
+        return math.sqrt(self.hyper.noise_ratio * self._variance)
 
 
 def _solved(

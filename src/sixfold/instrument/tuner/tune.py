@@ -27,7 +27,7 @@ from sixfold.instrument.tuner.outcome import (
 )
 from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.trial import TrialResult, Tuner
-from sixfold.instrument.tuner.verdict import Comparison, TestRules, compare, pair_order
+from sixfold.instrument.tuner.verdict import CallRules, Comparison, compare, pair_order
 
 Config = Mapping[str, Scalar]
 CONFIRM_SEED = 1 << 30
@@ -53,7 +53,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """The metric's key that is made best."""
     seconds: float = 300.0
     """Budget of wall time; finals are kept room for."""
-    rules: TestRules = TestRules()
+    rules: CallRules = CallRules()
     """When the finals may call, and with which error."""
     noise_runs: int = 3
     """Runs of the baseline before all else: the noise floor."""
@@ -135,7 +135,7 @@ def tune(
         return point
 
     baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
-    while time.monotonic() + 2 * max(study.rules.looks) * book.longest < end:
+    while time.monotonic() + 2 * study.rules.last * book.longest < end:
         trial = tuner.ask()
         if trial is None:
             break
@@ -186,7 +186,7 @@ def _finals(
         return
     chosen: Config = winner.points[0].config
     scores: list[tuple[float, float]] = []
-    for winner_first in pair_order(max(study.rules.looks), study.job.seed):
+    for winner_first in pair_order(study.rules.last, study.job.seed):
         order: list[Config] = [chosen, {}] if winner_first else [{}, chosen]
         pair = [told(book.run(config, CONFIRM_SEED)) for config in order]
         ours, theirs = reversed(pair) if winner_first else pair
@@ -198,7 +198,9 @@ def _finals(
 
 def _compared(study: Study, scores: Sequence[tuple[float, float]]) -> Comparison | None:
     """The call on pairs of (baseline, winner); None while more pairs may change it."""
-    if len(scores) < min(study.rules.looks) or any(min(pair) <= 0 for pair in scores):
+    if len(scores) < min(look.pairs for look in study.rules.looks) or any(
+        min(pair) <= 0 for pair in scores
+    ):
         return None
     before, after = zip(*scores, strict=True)
     comparison = compare(before, after, lower_is_better(study.objective), study.rules)

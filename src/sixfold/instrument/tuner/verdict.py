@@ -7,8 +7,8 @@ DeMets, 1983), so stopping early is no cheat. Not here: limits for CI (fail_if.p
 
 import math
 import random
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -35,21 +35,31 @@ class NoiseFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return math.sqrt(math.expm1(self.deviation**2))
 
 
-class TestRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A planned look at the data: after how many pairs, and the error that is spent on it."""
+
+    pairs: int
+    alpha: float
+
+
+class CallRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How sure a call must be, and when the data are looked at."""
 
-    looks: Mapping[int, float] = msgspec.field(
-        default_factory=lambda: {3: 0.005, 4: 0.01, 6: 0.025}
-    )
-    """Pairs at which a call may be made, and the error spent there; their sum is the error."""
+    looks: tuple[Look, ...] = (Look(3, 0.005), Look(4, 0.01), Look(6, 0.025))
+    """When a call may be made; the sum of their errors is the whole error."""
     min_effect: float = 0.01
     """A gain smaller than this is none."""
 
     def __post_init__(self) -> None:
-        if not self.looks or min(self.looks) < 2 or min(self.looks.values()) <= 0:
-            raise ConfigError("looks need two pairs or more and an error over 0", "such as 6: 0.04")
-        if sum(self.looks.values()) >= 1 or not 0 <= self.min_effect < 1:
+        if not self.looks or any(look.pairs < 2 or look.alpha <= 0 for look in self.looks):
+            raise ConfigError("looks need two pairs or more and an error over 0", "such as 6, 0.04")
+        if spent_by(self, self.last) >= 1 or not 0 <= self.min_effect < 1:
             raise ConfigError("the error or min_effect is not in 0..1", "such as 0.04 and 0.01")
+
+    @property
+    def last(self) -> int:
+        """Pairs at the last look."""
+        return max(look.pairs for look in self.looks)
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,21 +80,23 @@ def compare(
     baseline: Sequence[float],
     candidate: Sequence[float],
     lower_is_better: bool,
-    rules: TestRules | None = None,
+    rules: CallRules | None = None,
     paired: bool = True,
 ) -> Comparison:
     """Judge the candidate. Paired: the n-th of each ran next to each other, in `pair_order`.
 
     Between the looks that the rules plan, the call is INCONCLUSIVE. Raises ConfigError.
     """
-    rules = rules or TestRules()
+    rules = rules or CallRules()
     logs = [_logs(baseline), _logs(candidate)]
     count = min(map(len, logs))
     if paired and len(logs[0]) != len(logs[1]):
         raise ConfigError("pairs lack a half", "give both sides as many repeats, or paired=False")
     middle, error, freedom = _paired(*logs) if paired else _welch(*logs)
-    alpha = _spent(rules, count)
-    reach = t_quantile(1 - (alpha or min(rules.looks.values())) / 2, freedom) * error
+    # Between looks nothing is called, and the interval is the widest.
+    alpha = math.fsum(look.alpha for look in rules.looks if look.pairs == count)
+    width = alpha or min(look.alpha for look in rules.looks)
+    reach = t_quantile(1 - width / 2, freedom) * error
     call: Call = "INCONCLUSIVE"
     if alpha:
         call = _call((middle, reach), rules.min_effect, lower_is_better)
@@ -95,7 +107,7 @@ def compare(
         math.exp(middle + reach),
         count,
         alpha,
-        call != "INCONCLUSIVE" or count >= max(rules.looks),
+        call != "INCONCLUSIVE" or count >= rules.last,
     )
 
 
@@ -130,23 +142,20 @@ def needed_repeats(cv: float, effect: float, power: float = 0.8, alpha: float = 
         raise ConfigError("noise, effect, power or error out of range", "such as 0.03 and 0.1")
     ratio = abs(math.log1p(effect))
     deviation = math.sqrt(2 * math.log1p(cv * cv))
-    for pairs in range(2, MAX_REPEATS + 1):
+
+    def enough(pairs: int) -> bool:
         needed = t_quantile(1 - alpha / 2, pairs - 1) + max(0.0, t_quantile(power, pairs - 1))
-        if needed * deviation <= ratio * math.sqrt(pairs):
-            return pairs
-    raise ConfigError(f"over {MAX_REPEATS} repeats are needed", "lower the noise, or ask for less")
+        return needed * deviation <= ratio * math.sqrt(pairs)
+
+    if not enough(MAX_REPEATS):
+        hint = "lower the noise, or ask for less"
+        raise ConfigError(f"over {MAX_REPEATS} repeats are needed", hint)
+    return 2 + bisect_left(range(2, MAX_REPEATS), True, key=enough)
 
 
-def spent_by(rules: TestRules, pairs: int) -> float:
+def spent_by(rules: CallRules, pairs: int) -> float:
     """The error that all looks up to this number of pairs may have made together."""
-    looks = sorted(rules.looks)
-    sums = accumulate(rules.looks[look] for look in looks)
-    return max((s for look, s in zip(looks, sums, strict=True) if look <= pairs), default=0.0)
-
-
-def _spent(rules: TestRules, count: int) -> float:
-    """The error for this look; 0 between looks. All beyond the last is one more look at it."""
-    return rules.looks.get(count, 0.0)
+    return math.fsum(look.alpha for look in rules.looks if look.pairs <= pairs)
 
 
 def _call(interval: tuple[float, float], min_effect: float, lower_is_better: bool) -> Call:
