@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("files", nargs="+", metavar="FILE", help="results of a known tool")
     p.add_argument("--store", required=True, metavar="FILE", help="the store; made if need be")
     p.add_argument("--engine", default="", help="the engine, where a file does not name it")
+    p.add_argument("--model", default="", help="the model, where a file does not name it")
     p.add_argument("--hardware", default="", help="the hardware, where a file does not name it")
     return p
 
@@ -33,7 +34,8 @@ def run(argv: list[str]) -> int:
     from sixfold.instrument.store.store import Store
 
     read = [(name, read_results(Path(name))) for name in arguments.files]
-    points = [completed(p, arguments.engine, arguments.hardware) for _, ps in read for p in ps]
+    names = (arguments.engine, arguments.model, arguments.hardware)
+    points = [completed(point, *names) for _, found in read for point in found]
     with Store(Path(arguments.store)) as store:
         new = store.append(points)
     for name, found in read:

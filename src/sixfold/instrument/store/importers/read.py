@@ -72,11 +72,12 @@ def read_results(path: Path) -> list[Point]:
     return [point if point.date else _dated(point, path) for point in points]
 
 
-def completed(point: Point, engine: str, hardware: str) -> Point:
+def completed(point: Point, engine: str, model: str, hardware: str) -> Point:
     """The point with what its file did not name; what it named stays."""
     return replace(
         point,
         engine=engine if engine and point.engine == UNKNOWN else point.engine,
+        model=model if model and point.model == UNKNOWN else point.model,
         hardware=point.hardware or hardware,
     )
 
