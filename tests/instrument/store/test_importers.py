@@ -319,7 +319,19 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_text(tmp_path, json.dumps(samples.vllm_result()))
 
 
-STRANGE = (
+@pytest.mark.parametrize("depth", [50, 900, 5_000])
+def test_deep_nesting(tmp_path: Path, depth: int) -> None:
+    text = json.dumps(samples.optimizer_run(8, 150.0))
+    text = text.replace("4096", "[" * depth + "]" * depth)
+    try:
+        (found,) = read_text(tmp_path, text)
+    except ConfigError as error:
+        assert "deep" in error.message and depth > 50
+    else:
+        write_lines(tmp_path / "out.jsonl", [found])
+
+
+STRANGE: tuple[Any, ...] = (
     None,
     -1,
     0,

@@ -81,6 +81,10 @@ def plain(found: Mapping[str, Any]) -> Json:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and abs(value) > MAX_PLAIN_INT:
@@ -90,6 +94,7 @@ def _plain(value: Any) -> Any:
 
 def outcome(values: dict[str, float], succeeded: float | None, failed: float | None) -> Json:
     """Status, reason and values: latencies of a run in which nothing succeeded mean nothing."""
+    succeeded, failed = number(succeeded), number(failed)
     if succeeded is not None and succeeded <= 0:
         return {
             "status": "failed",

@@ -123,7 +123,7 @@ def _model(found: GuideBenchmark, args: Json) -> str:
 
 def _workload(args: Json) -> Json:
     data = args.get("data")
-    return {"data": data} if isinstance(data, str | list | dict) and data else {}
+    return plain({"data": data}) if isinstance(data, str | list | dict) and data else {}
 
 
 def _load(strategy: object) -> Json:

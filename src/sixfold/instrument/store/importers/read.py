@@ -69,6 +69,8 @@ def read_results(path: Path) -> list[Point]:
             points += _points(document, path.name)
         except ConfigError as error:
             raise ConfigError(f"{path.name}:{line}: {error.message}", error.hint) from error
+        except RecursionError as error:
+            raise ConfigError(f"{path.name}:{line} is nested too deeply", _hint()) from error
     return [point if point.date else _dated(point, path) for point in points]
 
 

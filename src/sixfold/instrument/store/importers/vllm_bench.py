@@ -17,6 +17,7 @@ from sixfold.instrument.store.importers.common import (
     Json,
     flat_values,
     imported,
+    number,
     outcome,
     plain,
     shaped,
@@ -101,10 +102,10 @@ def _load(found: VllmResult) -> Json:
 
 def _means(found: VllmResult) -> Json:
     """Mean lengths of the requests that succeeded: the file's totals count those alone."""
-    done = found.completed
+    done = number(found.completed)
     if not done or done < 0:
         return {}
-    totals = {"isl": found.total_input_tokens, "osl": found.total_output_tokens}
+    totals = {"isl": number(found.total_input_tokens), "osl": number(found.total_output_tokens)}
     return {name: total / done for name, total in totals.items() if total is not None}
 
 
