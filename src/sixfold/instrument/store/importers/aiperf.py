@@ -19,6 +19,7 @@ from sixfold.instrument.store.importers.common import (
     number,
     outcome,
     plain,
+    setting,
     shaped,
     spread,
 )
@@ -115,7 +116,7 @@ def _model(settings: Json) -> str:
 def _load(settings: Json) -> Json:
     loadgen = settings.get("loadgen")
     found = loadgen if isinstance(loadgen, dict) else {}
-    return plain({ours: number(found.get(theirs)) for theirs, ours in LOAD.items()})
+    return plain({ours: setting(found.get(theirs)) for theirs, ours in LOAD.items()})
 
 
 def _hardware(telemetry: Json) -> str:

@@ -48,6 +48,12 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def setting(value: object) -> float | int | None:
+    """A finite number as a setting: 8.0 and 8 are one, so that points with them compare."""
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() and abs(found) < 2**53 else found
+
+
 def stat_name(name: str) -> str | None:
     """The canonical name of a statistic, None for one without a counterpart (std)."""
     return NAMED_STATS.get(name) or (name if _PERCENTILE.fullmatch(name) else None)

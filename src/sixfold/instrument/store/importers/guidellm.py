@@ -17,6 +17,7 @@ from sixfold.instrument.store.importers.common import (
     number,
     outcome,
     plain,
+    setting,
     shaped,
     spread,
     utc,
@@ -133,7 +134,7 @@ def _load(strategy: object) -> Json:
     load: Json = {"arrivals": kind if isinstance(kind, str) else None}
     if kind == "synchronous":
         load["concurrency"] = 1
-    known = {new: number(strategy.get(old)) for old, new in LOAD.items() if old in strategy}
+    known = {new: setting(strategy.get(old)) for old, new in LOAD.items() if old in strategy}
     if kind in ("constant", "poisson"):
         known.pop("concurrency", None)  # there it is only a ceiling
     return plain(load | known)
