@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   sixfold explore                           published GPU measurements
   sixfold explore sweep.db                  a store, beside the published measurements
+  sixfold explore sweep.jsonl               results of llm-optimizer, vLLM, SGLang and others
   sixfold explore a.jsonl b.jsonl --no-published -o mine.html --open"""
 
 
@@ -22,7 +23,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("files", nargs="*", metavar="FILE", help="stores, or JSON Lines of points")
+    p.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="stores, JSON Lines of points, or other tools' results (see: sixfold import --help)",
+    )
     p.add_argument("-o", "--output", default="explorer.html", help="the page (%(default)s)")
     p.add_argument("--title", default="sixfold explorer", help="its title (%(default)s)")
     p.add_argument("--no-published", action="store_true", help="only the files' points")
@@ -62,7 +68,7 @@ def _points(paths: list[Path], published: bool) -> Iterator["Point"]:
 
 def _read(path: Path) -> Iterator["Point"]:
     from sixfold.core.errors import ConfigError
-    from sixfold.instrument.store.lines import read_lines
+    from sixfold.instrument.store.importers.read import read_results
     from sixfold.instrument.store.store import Store
 
     if not path.is_file():
@@ -70,7 +76,7 @@ def _read(path: Path) -> Iterator["Point"]:
     with path.open("rb") as file:
         is_store = file.read(16) == b"SQLite format 3\0"
     if not is_store:
-        yield from read_lines(path)
+        yield from read_results(path)
         return
     with Store(path) as store:
         for _number, point in store.points():

@@ -16,9 +16,14 @@ VERBS = {
     "bench": "measure a running server under a workload",
     "pull": "fetch a model",
     "env": "show versions, the CPU and its measured limits",
+    "import": "take other tools' results into a store of points",
+    "export": "write a store's points as JSON Lines",
     "explore": "write measured points to one HTML page that works offline",
     "strategies": "list the six families of strategies and what this build has",
 }
+
+MODULES = {"import": "import_results"}
+"""Verbs whose modules are named otherwise: `import` is a word of Python's own."""
 
 EXAMPLES = """examples:
   sixfold pull smollm2-135m
@@ -34,6 +39,11 @@ def usage() -> str:
     lines = ["usage: sixfold [--version] VERB ...", "", "verbs:"]
     lines += [f"  {verb:<11} {text}" for verb, text in VERBS.items()]
     return "\n".join([*lines, "", EXAMPLES])
+
+
+def module_of(verb: str) -> str:
+    """The name of the module that runs a verb."""
+    return f"sixfold.cli.{MODULES.get(verb, verb)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +75,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     from sixfold.core.errors import SixfoldError
 
     try:
-        code: int = import_module(f"sixfold.cli.{verb}").run(arguments)
+        code: int = import_module(module_of(verb)).run(arguments)
         return code
     except SixfoldError as error:
         if os.environ.get("SIXFOLD_DEBUG"):

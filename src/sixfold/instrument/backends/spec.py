@@ -7,6 +7,7 @@ installed engine (flags.py), and any one engine's facts (a module each).
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,8 @@ def shown_command(backend: EngineKind, spec: EngineSpec) -> str:
     Variables that hold secrets by their names are left out: this line is published.
     """
     argv = backend.argv(spec)
+    if argv[:3] == [sys.executable, "-m", "sixfold"]:
+        argv = ["sixfold", *argv[3:]]  # its name on anybody's PATH
     variables = (dict(backend.env) | spec.env).items()
     settings = [f"{k}={v}" for k, v in variables if not _SECRET.search(k)]
     return shlex.join(["env", *settings, *argv] if settings and argv else argv)

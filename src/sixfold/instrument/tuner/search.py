@@ -2,8 +2,8 @@
 
 A space-filling start, then expected improvement of a Gaussian process on log-scores, times the
 probability that the objective is met (Schonlau et al., 1998; Gardner et al., 2014), then repeats
-by knowledge gradient (Frazier et al., 2009), so that no lucky run decides. Not here: the process (surrogate.py),
-running anything, or plain searches (trial.py, halving.py).
+by knowledge gradient (Frazier et al., 2009), so that no lucky run decides. Not here: the process
+(surrogate.py), running anything, or plain searches (trial.py, halving.py).
 """
 
 import math

@@ -7,7 +7,8 @@ running it (a runner), words for the result (tell.py).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,8 @@ from sixfold.instrument.tuner.trial import TrialResult, Tuner
 from sixfold.instrument.tuner.verdict import CallRules, Comparison, compare, pair_order
 
 Config = Mapping[str, Scalar]
+FINALS = 0.4
+"""The part of a budget that finals are kept room for, at most."""
 CONFIRM_SEED = 1 << 30
 """Seeds from here on are for confirmation: no search ever sends their prompts."""
 
@@ -89,7 +92,12 @@ class _Book:
         self._repeats: dict[tuple[str, int], int] = {}
         self.points: list[Point] = []
         self.resumed = 0
-        self.longest = 0.0
+        self._took: list[float] = []
+
+    @property
+    def typical(self) -> float:
+        """Seconds that a run takes, its server's start included: the median."""
+        return median(self._took) if self._took else 0.0
 
     def run(self, config: Config, first_seed: int = 0) -> Point:
         """The next repeat of a configuration, with prompts of its own."""
@@ -108,7 +116,7 @@ class _Book:
         if point is None:
             began = time.monotonic()
             point = self._runner.run(trial, job)
-            self.longest = max(self.longest, time.monotonic() - began)
+            self._took.append(time.monotonic() - began)
             self._store.append([point])
         else:
             self.resumed += 1
@@ -135,22 +143,21 @@ def tune(
         return point
 
     baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
-    while time.monotonic() + 2 * study.rules.last * book.longest < end:
+    most = study.seconds * FINALS
+    while time.monotonic() + min(2 * study.rules.last * book.typical, most) < end:
         trial = tuner.ask()
         if trial is None:
             break
         tuner.tell(trial, _result(study, told(book.run(trial.config))))
     groups = tried(book.points)
     winner = _winner(study, tuner, groups, baseline)
-    finals = list(_finals(study, book, winner, groups[0], told))
-    name = study.objective
-    scores = [(ours.values.get(name, 0), theirs.values.get(name, 0)) for ours, theirs in finals]
+    finals = _finals(study, book, (groups[0], winner), end, told)
     return Found(
         baseline=groups[0],
         winner=winner,
         final_baseline=tuple(ours for ours, _ in finals),
         final_winner=tuple(theirs for _, theirs in finals),
-        comparison=_compared(study, scores),
+        comparison=_compared(study, finals),
         prices=tuple(prices(groups, study.job.slo, study.objective)),
         runs=len(book.points),
         resumed=book.resumed,
@@ -179,29 +186,38 @@ def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point
 
 
 def _finals(
-    study: Study, book: _Book, winner: Tried | None, baseline: Tried, told: Callable[[Point], Point]
-) -> Iterator[tuple[Point, Point]]:
-    """Baseline and winner in turn, on prompts that are new to both, until the call is made."""
+    study: Study,
+    book: _Book,
+    rivals: tuple[Tried, Tried | None],
+    end: float,
+    told: Callable[[Point], Point],
+) -> list[tuple[Point, Point]]:
+    """Baseline and winner in turn, on prompts that are new to both, until the call is made.
+
+    At least up to the first look; no further once the budget is over.
+    """
+    baseline, winner = rivals
     if winner is None or winner.key == baseline.key:
-        return
+        return []
     chosen: Config = winner.points[0].config
-    scores: list[tuple[float, float]] = []
+    pairs: list[tuple[Point, Point]] = []
+    first_look = min(look.pairs for look in study.rules.looks)
     for winner_first in pair_order(study.rules.last, study.job.seed):
+        if len(pairs) >= first_look and time.monotonic() >= end:
+            break
         order: list[Config] = [chosen, {}] if winner_first else [{}, chosen]
         pair = [told(book.run(config, CONFIRM_SEED)) for config in order]
-        ours, theirs = reversed(pair) if winner_first else pair
-        yield ours, theirs
-        scores.append((ours.values.get(study.objective, 0), theirs.values.get(study.objective, 0)))
-        if _compared(study, scores) is not None:
-            return
+        pairs.append((pair[1], pair[0]) if winner_first else (pair[0], pair[1]))
+        comparison = _compared(study, pairs)
+        if comparison is not None and comparison.final:
+            break
+    return pairs
 
 
-def _compared(study: Study, scores: Sequence[tuple[float, float]]) -> Comparison | None:
-    """The call on pairs of (baseline, winner); None while more pairs may change it."""
-    if len(scores) < min(look.pairs for look in study.rules.looks) or any(
-        min(pair) <= 0 for pair in scores
-    ):
+def _compared(study: Study, pairs: Sequence[tuple[Point, Point]]) -> Comparison | None:
+    """The call on pairs of (baseline, winner); None while there are too few, or nothing to call."""
+    scores = [tuple(point.values.get(study.objective, 0.0) for point in pair) for pair in pairs]
+    if len(scores) < 2 or any(min(pair) <= 0 for pair in scores):
         return None
     before, after = zip(*scores, strict=True)
-    comparison = compare(before, after, lower_is_better(study.objective), study.rules)
-    return comparison if comparison.final else None
+    return compare(before, after, lower_is_better(study.objective), study.rules)
