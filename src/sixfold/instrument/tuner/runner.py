@@ -81,7 +81,10 @@ class Runner:
             stop(running)
 
     def run(self, trial: PlannedRun, job: Job) -> Point:
-        """Run one trial; `job` without its target's URL and model. Failures are points."""
+        """Run one trial; `job` without its target's URL and model. Failures are points.
+
+        Raises KeyboardInterrupt if the run is interrupted.
+        """
         subject = self._subject(trial)
         try:
             running = self._server(trial.spec)
@@ -95,7 +98,9 @@ class Runner:
         self._prepare(placed)
         version = ask_version(running)
         known = msgspec.structs.replace(subject, engine_version=version)
-        point, _ = measure(placed, known, self._show)
+        point, result = measure(placed, known, self._show)
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt  # half a run is no point: it would be taken for a whole one
         self._end_if_dead()
         return msgspec.structs.replace(point, id=trial.id(job))
 

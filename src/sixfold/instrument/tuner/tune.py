@@ -144,7 +144,11 @@ def tune(
 
     baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
     most = study.seconds * FINALS
-    while time.monotonic() + min(2 * study.rules.last * book.typical, most) < end:
+    while True:
+        # While nothing is feasible there is nothing to keep room for.
+        room = min(2 * study.rules.last * book.typical, most) if tuner.best() else 0.0
+        if time.monotonic() + room >= end:
+            break
         trial = tuner.ask()
         if trial is None:
             break
