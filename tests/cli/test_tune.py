@@ -1,4 +1,4 @@
-"""`sixfold tune`: plans, errors before anything runs, and a real small study with its resumption."""
+"""`sixfold tune`: plans, errors before anything runs, a real small study and its resumption."""
 
 from pathlib import Path
 
