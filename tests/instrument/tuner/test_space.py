@@ -113,7 +113,9 @@ def test_a_grid_becomes_a_space() -> None:
         lambda: Coupled(("a", "b"), ((1,),)),
         lambda: Space((Parameter("a", (1,)), Parameter("a", (2,)))),
         lambda: Space((Parameter("a", (1,), only_if=(Condition("b", (1,)),)),)),
-        lambda: Space(tuple(Parameter(f"p{i}", tuple(range(50))) for i in range(4))).configurations(),
+        lambda: Space(
+            tuple(Parameter(f"p{i}", tuple(range(50))) for i in range(4))
+        ).configurations(),
         lambda: space_of([]),
         lambda: SPEC.encode({"method": "off", "tp": 1}),
         lambda: SPEC.encode({"method": "off", "tp": 1, "dp": 1}),

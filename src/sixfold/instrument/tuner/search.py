@@ -2,8 +2,8 @@
 
 A space-filling start, then expected improvement of a Gaussian process on log-scores, times the
 probability that the objective is met (Schonlau et al., 1998; Gardner et al., 2014), then repeats
-by knowledge gradient (Frazier et al., 2009), so that no lucky run decides. Not here: the process (surrogate.py),
-running anything, or plain searches (trial.py, halving.py).
+by knowledge gradient (Frazier et al., 2009), so that no lucky run decides. Not here: the process
+(surrogate.py), running anything, or plain searches (trial.py, halving.py).
 """
 
 import math
@@ -130,7 +130,8 @@ class Search:
         if self._fitted_at != ledger.spent:
             self._scores.fit(_observed(runs, noise), self._sweeps())
             self._fitted_at = ledger.spent
-        return self._scores.predict(self._all)
+            self._guess = self._scores.predict(self._all)
+        return self._guess
 
     def _sweeps(self) -> int:
         if self._fitted_at < 0:
