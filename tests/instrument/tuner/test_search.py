@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from instrument.tuner.landscapes import LANDSCAPES, Landscape
 
+from instrument.tuner.landscapes import LANDSCAPES, Landscape
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.tuner.halving import HalvingSearch
 from sixfold.instrument.tuner.search import Search, SearchPlan
