@@ -72,20 +72,21 @@ class Search:
         self._limits = Surrogate(kernel)
         self._start = self._design(vectors, baseline)
         self._fitted_at = -1
+        self._asked: Trial | None = None
 
     def ask(self) -> Trial | None:
-        """The next run; None when the budget is spent."""
-        ledger = self._ledger
-        if ledger.left <= 0:
+        """The next run, the same until its result is told; None when the budget is spent."""
+        if self._ledger.left <= 0:
             return None
-        waiting = [place for place in self._start if place not in ledger.results]
-        if waiting:
-            return ledger.trial(waiting[0])
-        return ledger.trial(self._next())
+        if self._asked is None:
+            waiting = [place for place in self._start if place not in self._ledger.results]
+            self._asked = self._ledger.trial(waiting[0] if waiting else self._next())
+        return self._asked
 
     def tell(self, trial: Trial, result: TrialResult) -> None:
-        """Learn from a run."""
+        """Learn from a run; also from one that was not asked for, such as before a resume."""
         self._ledger.add(trial, result)
+        self._asked = None
 
     def best(self) -> Trial | None:
         """The feasible configuration with the best mean of runs, shrunk towards the model."""
@@ -130,7 +131,8 @@ class Search:
         if self._fitted_at != ledger.spent:
             self._scores.fit(_observed(runs, noise), self._sweeps())
             self._fitted_at = ledger.spent
-        return self._scores.predict(self._all)
+            self._guess = self._scores.predict(self._all)
+        return self._guess
 
     def _sweeps(self) -> int:
         if self._fitted_at < 0:

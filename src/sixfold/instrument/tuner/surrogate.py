@@ -10,6 +10,7 @@ at a time (Rasmussen & Williams, 2006, ch. 5). Not here: what to run next (searc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,16 +73,31 @@ class Kernel:
                 self._tables.append([_matern(gaps / length) for length in LENGTHS])
         self.dimensions = len(self._codes)
 
-    def parts(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> list[list[Array]]:
-        """Per parameter and length scale, the covariances of rows with others."""
+    def parts(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> "Parts":
+        """Covariances of rows with others, to be combined."""
         indices = [np.ix_(codes[rows], codes[others]) for codes in self._codes]
-        pairs = zip(self._tables, indices, strict=True)
-        return [[table[index] for table in tables] for tables, index in pairs]
+        return Parts(self._tables, indices)
 
 
-def combined(parts: list[list[Array]], hyper: Hyper) -> Array:
+class Parts:
+    """Per parameter and length scale, covariances of some rows with others; made when needed."""
+
+    def __init__(self, tables: list[list[Array]], indices: list[Any]) -> None:
+        self._tables = tables
+        self._indices = indices
+        self._made: dict[tuple[int, int], Array] = {}
+
+    def part(self, parameter: int, length: int) -> Array:
+        """The covariances by one parameter at a length scale."""
+        key = (parameter, length)
+        if key not in self._made:
+            self._made[key] = self._tables[parameter][length][self._indices[parameter]]
+        return self._made[key]
+
+
+def combined(parts: Parts, hyper: Hyper) -> Array:
     """The whole kernel of the parts: product and mean over parameters, mixed."""
-    chosen = [part[length] for part, length in zip(parts, hyper.lengths, strict=True)]
+    chosen = [parts.part(p, length) for p, length in enumerate(hyper.lengths)]
     whole, total = chosen[0].copy(), chosen[0].copy()
     for part in chosen[1:]:
         whole *= part
@@ -141,16 +157,17 @@ class Surrogate:
     def _condition(self) -> None:
         self._factor, self._mean, self._variance = _solved(self._parts, self._seen, self.hyper)
         residual = self._seen.means - self._mean
-        half = np.linalg.solve(self._factor, residual)
-        self._weights = np.linalg.solve(self._factor.T, half)
+        half = np.linalg.solve(self._factor, np.eye(len(residual)))
+        self._inverse = half.T @ half
+        self._weights = self._inverse @ residual
 
     def predict(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free value at each row."""
         quirk = self.hyper.quirk_ratio
         cross = combined(self._kernel.parts(rows, self._seen.places), self.hyper)
         cross += quirk * (rows[:, None] == self._seen.places[None])
-        explained = np.linalg.solve(self._factor, cross.T)
-        left = np.maximum(1 + quirk - (explained**2).sum(0), 1e-9)
+        explained = ((cross @ self._inverse) * cross).sum(1)
+        left = np.maximum(1 + quirk - explained, 1e-9)
         return self._mean + cross @ self._weights, np.sqrt(left * self._variance)
 
     @property
@@ -159,13 +176,11 @@ class Surrogate:
         return math.sqrt(self.hyper.noise_ratio * self._variance)
 
 
-def _solved(
-    parts: list[list[Array]], seen: Observations, hyper: Hyper
-) -> tuple[Array, float, float]:
+def _solved(parts: Parts, seen: Observations, hyper: Hyper) -> tuple[Array, float, float]:
     """Cholesky factor, mean by generalised least squares, and variance of the process."""
     covariance = combined(parts, hyper)
     own = hyper.quirk_ratio + hyper.noise_ratio / seen.counts + 1e-8
-    covariance[np.diag_indices_from(covariance)] += own
+    covariance.flat[:: len(covariance) + 1] += own
     factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
     columns = np.stack([seen.means, np.ones_like(seen.means)], axis=1)
     values, ones = np.linalg.solve(factor, columns).T
@@ -177,7 +192,7 @@ def _solved(
 
 
 def _beside(at: int, choices: Sequence[float]) -> list[int]:
-    return [i for i in (at - 1, at + 1, at + 2) if 0 <= i < len(choices)]
+    return [i for i in (at - 1, at + 1) if 0 <= i < len(choices)]
 
 
 def _matern(gaps: Array) -> Array:
