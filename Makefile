@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 MODEL ?= smollm2-135m
 BIN := $(VENV)/bin
+DEMO_CHAT := chat:count=16,turns=2,system=200,user=60,output=32
+DEMO_SLO := ttft:p95<1s and itl:p95<100ms
 NATIVE := $(shell find native -type f 2>/dev/null)
 BUILD := pyproject.toml CMakeLists.txt tools/setup_venv.py $(NATIVE)
 
@@ -26,8 +28,12 @@ $(VENV)/.dev: $(BUILD)
 model: $(VENV)/.base
 	@$(BIN)/sixfold pull $(MODEL)
 
-demo: model ## Serve a real model; show what batching and prefix caching do to it
+demo: model ## Show what strategies do to a real model, then tune it under objectives
 	@$(BIN)/python benchmarks/demo.py --model $(MODEL)
+	@rm -f build/demo.db*
+	@echo; echo "Tuning $(MODEL) for a chat workload under $(DEMO_SLO), two minutes:"
+	@$(BIN)/sixfold tune $(MODEL) --workload $(DEMO_CHAT) --concurrency 12 --slo "$(DEMO_SLO)" \
+	  --budget 2m --store build/demo.db --explorer sixfold-explorer.html || [ $$? = 3 ]
 
 test: $(VENV)/.dev model ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"
