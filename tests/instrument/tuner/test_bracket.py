@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sixfold.core.errors import ConfigError
@@ -20,6 +20,7 @@ def found(plan: BracketPlan, passes: Callable[[float], bool]) -> BracketResult:
     return bracket.result()
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1e4), st.floats(0.1, 1000))
 def test_an_exact_limit_is_bracketed(limit: float, start: float) -> None:
     result = found(BracketPlan(start=start, max_runs=80), lambda load: load <= limit)
@@ -28,6 +29,7 @@ def test_an_exact_limit_is_bracketed(limit: float, start: float) -> None:
     assert result.passing <= limit < result.failing <= result.passing * 1.0501
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 300))
 def test_whole_loads_stay_whole(limit: int, start: int) -> None:
     plan = BracketPlan(start=start, whole=True, tolerance=0.001, max_runs=80)

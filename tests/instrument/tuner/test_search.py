@@ -40,7 +40,8 @@ def good(shares: list[float]) -> int:
 
 @pytest.mark.parametrize("land", LANDSCAPES, ids=lambda land: land.name)
 def test_three_tenths_of_the_grids_runs_find_the_best(land: Landscape) -> None:
-    budget = round(0.3 * GRID_REPEATS * len(land.space.configurations()))
+    """At most 60 runs, which is harder, and keeps the large ones quick."""
+    budget = min(60, round(0.3 * GRID_REPEATS * len(land.space.configurations())))
     ours, chance = reached(land, budget, "search"), reached(land, budget, "random")
     assert good(ours) >= 19
     assert good(ours) >= good(chance)

@@ -137,7 +137,7 @@ class Search:
     def _sweeps(self) -> int:
         if self._fitted_at < 0:
             return 4
-        return int(self._ledger.spent % (1 + self._ledger.spent // 12) == 0)
+        return int(self._ledger.spent % (1 + self._ledger.spent // 6) == 0)
 
     def _met(self) -> Array:
         """Probability of every configuration to meet the objective."""
