@@ -55,29 +55,13 @@ def run(argv: list[str]) -> int:
 def _points(paths: list[Path], published: bool) -> Iterator["Point"]:
     """The points of all files, each id once, then the published ones."""
     from sixfold.instrument.explorer.published import published_points
+    from sixfold.instrument.store.read import read_points
 
     seen: set[str] = set()
     for path in paths:
-        for point in _read(path):
+        for point in read_points(path):
             if point.id not in seen:
                 seen.add(point.id)
                 yield point
     if published:
         yield from published_points()
-
-
-def _read(path: Path) -> Iterator["Point"]:
-    from sixfold.core.errors import ConfigError
-    from sixfold.instrument.store.importers.read import read_results
-    from sixfold.instrument.store.store import Store
-
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path.name}", "is the path right?")
-    with path.open("rb") as file:
-        is_store = file.read(16) == b"SQLite format 3\0"
-    if not is_store:
-        yield from read_results(path)
-        return
-    with Store(path) as store:
-        for _number, point in store.points():
-            yield point

@@ -18,6 +18,7 @@ VERBS = {
     "env": "show versions, the CPU and its measured limits",
     "import": "take other tools' results into a store of points",
     "export": "write a store's points as JSON Lines",
+    "compare": "say whether one set of runs differs from another",
     "explore": "write measured points to one HTML page that works offline",
     "strategies": "list the six families of strategies and what this build has",
 }
