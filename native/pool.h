@@ -30,10 +30,13 @@ public:
 
 private:
   // `ticket` holds epoch (24 bits), chunks (20) and next chunk (20) in one word, so that a thread
-  // late from an earlier run can neither take a chunk nor mistake the count.
+  // late from an earlier run can neither take a chunk nor mistake the count. `done` counts on over
+  // all runs up to `target` of the latest: a thread that falls asleep on a value it saw in an
+  // earlier run must never find that value again.
   struct alignas(64) Slot {
     std::atomic<uint64_t> ticket{0};
     std::atomic<uint32_t> done{0};
+    std::atomic<uint32_t> target{0};
   };
   void work(int thread);
   void walk(uint64_t epoch, int64_t count, int thread);

@@ -1,13 +1,21 @@
 // Stress for the thread pool: every chunk runs exactly once, and a phase begins only when the one
 // before is done, over many runs, phase counts, chunk counts and more threads than cores.
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "pool.h"
+
+// Built with -DSIXFOLD_POOL_PAUSE=lose_the_core: pool.cpp calls this where it hurts most.
+void lose_the_core() {
+  thread_local std::minstd_rand rng((unsigned)std::hash<std::thread::id>{}(std::this_thread::get_id()));
+  if (rng() % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(rng() % 500));
+}
 
 namespace {
 
@@ -34,6 +42,20 @@ void run(const void* args, int64_t chunk, int) {
   w.ran.fetch_add(1);
 }
 
+void slow_end(const void*, int64_t chunk, int) {
+  if (chunk == 15) std::this_thread::sleep_for(std::chrono::microseconds(150));
+}
+
+// Equal runs one after the other, then the end: a thread that slept through a whole run must not
+// take the next one's count for the one it saw, or the pool's end waits for it for ever.
+void short_lives(int pools) {
+  const sixfold::Phase phase = {slow_end, nullptr, 16};
+  for (int p = 0; p < pools; p++) {
+    sixfold::Pool pool(4);
+    for (int r = 0; r < 2; r++) pool.run(&phase, 1);
+  }
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -55,5 +77,6 @@ int main(int argc, char** argv) {
         if (w->ran.load() != w->chunks) fail("a chunk did not run");
     }
   }
+  short_lives(20 * runs);
   std::puts("pool_stress: every chunk ran once, in order");
 }
