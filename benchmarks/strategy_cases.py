@@ -30,8 +30,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     unsuited: Use
 
 
-COMMON: dict[str, bool | int | float | str] = {"max_num_seqs": 16}
-"""Flags that all servers get."""
+COMMON: dict[str, bool | int | float | str] = {"max_num_seqs": 16, "kv_cache_memory_mb": 1024}
+"""Flags that all servers get; a fixed cache, since what is free depends on who starts first."""
 UNEQUAL = "random:count=48,input=64,output=16-160"
 EQUAL = "random:count=48,input=64,output=64"
 
