@@ -37,6 +37,7 @@ COLUMNS = {
     "TPOT p50": ("tpot:p50", 1e3, "ms"),
     "ITL p99": ("itl:p99", 1e3, "ms"),
     "output": ("output_throughput", 1.0, "tok/s"),
+    "cached": ("cached_rate", 100.0, "%"),
 }
 """Column to metric, factor and unit."""
 
@@ -104,7 +105,7 @@ def call(pairs: Sequence[Pair], metric: str) -> Comparison:
 def columns(points: Sequence[Point]) -> dict[str, Measure]:
     """All repeats of the table's columns."""
     return {
-        name: Measure(values=[point.values[key] * factor for point in points], unit=unit)
+        name: Measure(values=[point.values.get(key, 0.0) * factor for point in points], unit=unit)
         for name, (key, factor, unit) in COLUMNS.items()
     }
 
