@@ -44,7 +44,7 @@ COLUMNS = {
 Pair = tuple[Point, Point]
 """Off and on, on the same prompts."""
 Side = tuple[Runner, EngineSpec]
-"""A server that stays up, idle while the other one runs: both are warm throughout."""
+"""A server, idle while the other one runs."""
 
 
 def specs_of(card: Card, model: str) -> tuple[EngineSpec, EngineSpec]:
@@ -72,7 +72,10 @@ def job_of(use: Use, seed: int, quick: bool) -> Job:
 
 
 def run_pairs(sides: Sequence[Side], use: Use, pairs: int, quick: bool) -> list[Pair]:
-    """Off and on in turn; the runners drop the servers' prefix caches before each run."""
+    """Off and on in turn, each pair on servers of its own: a lucky process is no strategy.
+
+    A quick run keeps its servers; the runners drop their prefix caches before each run.
+    """
     found: list[Pair] = []
     for number, on_first in enumerate(pair_order(pairs, seed=0)):
         job = job_of(use, number, quick)
@@ -85,6 +88,8 @@ def run_pairs(sides: Sequence[Side], use: Use, pairs: int, quick: bool) -> list[
         off, on_value = (point.values[use.metric] for point in found[-1])
         text = f"  pair {number + 1}/{pairs} {use.metric}: {off:.4g} off, {on_value:.4g} on"
         print(text, flush=True)
+        for runner, _ in sides if not quick else ():
+            runner.close()
     return found
 
 
