@@ -1,4 +1,4 @@
-"""Write the generated pages: the command line's reference, and tables from records.
+"""Write the generated pages: the command line's reference, the strategies, tables from records.
 
 `make docs` runs it; `make check` fails where a page is not what this would write.
 """
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
+from concepts import concept_pages
+from records import RESULTS, ROOT, record_section
+
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README_RECORDS = ("demo", "throughput")
 
@@ -18,6 +19,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Every generated file and what it should hold."""
     yield ROOT / "docs" / "reference" / "cli.md", command_line()
     yield RESULTS / "tables.md", results_page()
+    yield from concept_pages()
     readme = ROOT / "README.md"
     yield readme, with_results(readme.read_text(encoding="utf-8"))
 
@@ -34,24 +36,6 @@ def command_line() -> str:
         text = import_module(module_of(verb)).parser().format_help()
         parts += [f"## sixfold {verb}", f"```\n{text.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def record_section(name: str, heading: str) -> str:
-    """One record as a table with its provenance."""
-    from sixfold.core.record import read_record
-    from tables import markdown
-
-    r = read_record(RESULTS / f"{name}.json")
-    limits = ", ".join(f"{k} {v:g}" for k, v in r.machine.limits.items())
-    workload = ", ".join(f"{k} {v}" for k, v in r.workload.items())
-    state = " (with local changes)" if r.dirty else ""
-    lines = [
-        f"{heading} {r.title}",
-        markdown(r.results),
-        f"{r.machine.cpu}, {r.machine.threads} threads, {r.machine.isa}; limits probed: {limits}. "
-        f"Workload: {workload}. Commit {r.commit[:12]}{state}, {r.date}. {r.notes}".strip(),
-    ]
-    return "\n\n".join(lines)
 
 
 def results_page() -> str:
@@ -79,8 +63,6 @@ def main() -> int:
             print(f"wrote {path.relative_to(ROOT)}")
     return 0
 
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 if __name__ == "__main__":
     sys.exit(main())

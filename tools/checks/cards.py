@@ -3,35 +3,76 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from checks.tree import ROOT, Finding
 
+if TYPE_CHECKING:
+    from sixfold.strategies import Card
+
 PLACE = "src/sixfold/strategies"
+BENCHMARK = "benchmarks/strategies.py"
+CASES = "benchmarks/strategy_cases.py"
 
 
 def check_cards() -> Iterator[Finding]:
-    """Every card's faults. Nothing is imported but the cards: paths are resolved in the source."""
-    from sixfold.strategies import CARDS, ENGINES
+    """Every card's faults. Paths are resolved in the source: what they name is not imported."""
+    from sixfold.strategies import CARDS
 
-    flags = serve_flags()
+    flags, cases = serve_flags(), measured_cases()
     for card in CARDS:
-        faults: list[str] = []
-        if not set(card.knobs) <= set(ENGINES):
-            faults.append(f"names an engine that is none of {', '.join(ENGINES)}")
-        if card.implemented is not None:
-            if not resolves(card.implemented):
-                faults.append(f"implemented: {card.implemented} is not there")
-            if card.equality_test is None or "sixfold" not in card.knobs:
-                faults.append("is built, but has no equality test or no knob")
-        if card.equality_test is not None and not has_test(card.equality_test):
-            faults.append(f"equality_test: {card.equality_test} is not there")
-        if card.benchmark is not None and not (ROOT / card.benchmark).is_file():
-            faults.append(f"benchmark: {card.benchmark} is not there")
-        knob = card.knobs.get("sixfold")
-        arguments = f"{knob.on} {knob.off or ''}".split() if knob else []
-        unknown = [a for a in arguments if a.startswith("--") and a not in flags]
-        faults += [f"knob: serve has no {flag}" for flag in unknown]
+        faults = [*place_faults(card), *built_faults(card), *knob_faults(card, flags)]
+        if (card.benchmark == BENCHMARK) != (card.name in cases):
+            faults.append(f"has a case in {CASES} or {BENCHMARK} as its benchmark, but not both")
         yield from (Finding(PLACE, 1, f"{card.name}: {fault}") for fault in faults)
+    for name in sorted(cases - {card.name for card in CARDS}):
+        yield Finding(CASES, 1, f"{name}: there is no such card")
+
+
+def place_faults(card: "Card") -> Iterator[str]:
+    """Paths that lead nowhere."""
+    if card.implemented is not None and not resolves(card.implemented):
+        yield f"implemented: {card.implemented} is not there"
+    if card.equality_test is not None and not has_test(card.equality_test):
+        yield f"equality_test: {card.equality_test} is not there"
+    if card.benchmark is not None and not (ROOT / card.benchmark).is_file():
+        yield f"benchmark: {card.benchmark} is not there"
+
+
+def built_faults(card: "Card") -> Iterator[str]:
+    """What a strategy owes once it is built."""
+    if card.implemented is None:
+        return
+    knob = card.knobs.get("sixfold")
+    if card.equality_test is None or knob is None:
+        yield "is built, but has no equality test or no knob"
+    if knob is not None and knob.off is not None and card.benchmark is None:
+        yield "can be turned off, but no benchmark measures it on against off"
+
+
+def knob_faults(card: "Card", flags: set[str]) -> Iterator[str]:
+    """Engines and flags that there are not."""
+    from sixfold.strategies import ENGINES
+
+    if not set(card.knobs) <= set(ENGINES):
+        yield f"names an engine that is none of {', '.join(ENGINES)}"
+    knob = card.knobs.get("sixfold")
+    arguments = f"{knob.on} {knob.off or ''}".split() if knob else []
+    for argument in arguments:
+        if argument.startswith("--") and argument not in flags:
+            yield f"knob: serve has no {argument}"
+
+
+def measured_cases() -> set[str]:
+    """The names that the benchmark of strategies has a case for: the keys of its table."""
+    tree = ast.parse((ROOT / CASES).read_text(encoding="utf-8"))
+    tables = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "CASES"
+    ]
+    keys = [key for table in tables if isinstance(table, ast.Dict) for key in table.keys]
+    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
 
 
 def serve_flags() -> set[str]:

@@ -17,7 +17,7 @@ STATIC = Card(
     not_when="Requests arrive over time or differ in length: short ones wait for the longest.",
     implemented="sixfold.engine.scheduler.scheduler.Scheduler",
     equality_test="tests/engine/test_invariance.py::test_tiny_model",
-    benchmark="benchmarks/demo.py",
+    benchmark="benchmarks/strategies.py",
 )
 DYNAMIC = Card(
     name="dynamic batching",
@@ -50,6 +50,6 @@ CONTINUOUS = Card(
     not_when="A single request runs alone: there is nothing to share.",
     implemented="sixfold.engine.scheduler.scheduler.Scheduler",
     equality_test="tests/engine/test_invariance.py::test_tiny_model",
-    benchmark="benchmarks/demo.py",
+    benchmark="benchmarks/strategies.py",
 )
 CARDS = (STATIC, DYNAMIC, CONTINUOUS)

@@ -63,3 +63,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     def status(self) -> str:
         """built, or planned."""
         return "planned" if self.implemented is None else "built"
+
+    @property
+    def slug(self) -> str:
+        """The name as files have it: "prefix caching" -> prefix-caching."""
+        return self.name.lower().replace(" ", "-")

@@ -22,7 +22,7 @@ PREFIX_CACHING = Card(
     not_when="Prompts have nothing in common: it then costs a hash per block, and little else.",
     implemented="sixfold.engine.kvcache.prefix_cache.PrefixCache",
     equality_test="tests/engine/test_invariance.py::test_tiny_model",
-    benchmark="benchmarks/demo.py",
+    benchmark="benchmarks/strategies.py",
 )
 PREFIX_ROUTING = Card(
     name="prefix-aware routing",
@@ -53,7 +53,7 @@ OFFLOAD = Card(
     knobs={
         "vllm": Knob("--kv-offloading-size", ""),
         "sglang": Knob("--enable-hierarchical-cache", ""),
-        "llamacpp": Knob("--cache-ram", "--cache-ram 0"),
+        "llamacpp": Knob("--cache-ram 8192", "--cache-ram 0", True),
     },
     bottleneck="Capacity of the KV cache: prefixes are evicted before they are used again.",
     symptom="Hit rate far below the traffic's share of repeated prefixes.",

@@ -2,6 +2,29 @@
 
 from sixfold.strategies.card import Card, Knob
 
+CHUNKED = Card(
+    name="chunked prefill",
+    family="prefill and decode",
+    what=(
+        "Cuts long prompts to what is left of a step's token budget after the running requests "
+        "have had their next tokens (Agrawal et al., 2023). A budget that holds any prompt "
+        "turns it off."
+    ),
+    knobs={
+        "sixfold": Knob("--max-num-batched-tokens 512", "--max-num-batched-tokens 8192", True),
+        "vllm": Knob("--enable-chunked-prefill", "--no-enable-chunked-prefill", True),
+        "sglang": Knob("", "--chunked-prefill-size -1"),
+        "llamacpp": Knob(""),
+    },
+    bottleneck="Interference: a long prompt computed in one step delays everybody's next token.",
+    symptom="ITL p99 is many times p50 whenever a long prompt arrives.",
+    metric="ITL p99",
+    pays="Long prompts arrive while others read along.",
+    not_when="Requests run alone, or only the end of the job counts.",
+    implemented="sixfold.engine.scheduler.scheduler.Scheduler",
+    equality_test="tests/engine/test_invariance.py::test_tiny_model",
+    benchmark="benchmarks/strategies.py",
+)
 SPECULATIVE = Card(
     name="speculative decoding",
     family="prefill and decode",
@@ -34,4 +57,4 @@ DISAGGREGATION = Card(
     pays="Tight limits on both TTFT and ITL, and machines enough to part the work.",
     not_when="One machine, short prompts, or a slow link: chunked prefill does it cheaper.",
 )
-CARDS = (SPECULATIVE, DISAGGREGATION)
+CARDS = (CHUNKED, SPECULATIVE, DISAGGREGATION)

@@ -52,15 +52,15 @@ def switches(engine: str) -> dict[str, Values]:
         if card.name not in SWITCHED or knob is None or knob.off is None:
             continue
         for switch in (knob.on, knob.off):
-            for name, value in _read(switch):
+            for name, value in read_switch(switch):
                 values = found.setdefault(name, [])
                 if value not in values:
                     values.append(value)
     return {name: tuple(values) for name, values in found.items() if len(values) > 1}
 
 
-def _read(switch: str) -> list[tuple[str, Scalar]]:
-    """ "--batching static" -> batching, static; "--no-cache-prompt" -> cache_prompt, False."""
+def read_switch(switch: str) -> list[tuple[str, Scalar]]:
+    """A card's switch: "--batching static" -> batching, static; "--no-x" -> x, False."""
     if not switch:
         return []
     name, _, value = switch.removeprefix("--").partition(" ")
