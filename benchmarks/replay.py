@@ -1,17 +1,18 @@
-"""Replays searches on a recorded grid, and judges their picks by runs that they did not see.
+"""Replays searches on a recorded grid, and judges their picks, in two readings.
 
 Per seed, some repeats of each configuration are held out: half of them, at least one. The search
 gets the others in a random order; where it asks for more than there are, it gets those again, which
-is counted. The truth about a configuration is the mean of its runs that the search did not see,
-so a lucky run helps a pick and not its judgement. What a single repeat is held out for is as noisy
-as a run, and the best of many noisy truths is too good: `ceiling` is the score of who knows all that
-a search may see. Not here: the files (grids.py), tables (score_search.py).
+is counted. A pick is judged by the grid, the mean of all repeats, against the grid's best; and by
+the runs held out, which no search saw, so that no luck is counted twice. A few runs held out are
+noisy, and the best of many noisy values is too good: the hits of `ceiling`, the pick of who knows
+all that a search may see, say what can be had. Not here: the files (grids.py), tables
+(score_search.py).
 """
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, median
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 
 import msgspec
 
@@ -19,7 +20,7 @@ from grids import Recorded
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.tuner.halving import HalvingSearch
-from sixfold.instrument.tuner.outcome import Tried, feasible, lower_is_better, tried, trial_result
+from sixfold.instrument.tuner.outcome import Tried, feasible, lower_is_better, trial_result, tried
 from sixfold.instrument.tuner.search import Search, SearchPlan
 from sixfold.instrument.tuner.space import Scalar, space_of
 from sixfold.instrument.tuner.trial import Tuner, random_search
@@ -36,14 +37,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How one search did with one seed."""
 
     ratio: float
-    """Its pick's true value over the best feasible true value; 0 where it is infeasible."""
-    reused: int
+    """Its pick's mean over all repeats, over that of the grid's best; 0 where it is infeasible."""
+    unseen: float
+    """The same by the runs held out alone."""
+    reused: int = 0
     """Runs that were given for a second time, as there were no more."""
-
-    @property
-    def hit(self) -> bool:
-        """Whether it is good enough."""
-        return self.ratio >= GOOD
 
 
 class Replay:
@@ -75,26 +73,23 @@ class Replay:
             seen[trial.place] += 1
             tuner.tell(trial, trial_result(point, self._slo, self._objective))
         pick = tuner.best()
-        ratio = self._ratio(None if pick is None else pick.place, seen)
-        return Outcome(ratio=ratio, reused=reused)
+        return self._judged(None if pick is None else pick.place, reused)
 
     def ceiling(self) -> Outcome:
         """Of the pick by the means of all that any search may see."""
-        able = [
-            (value, place)
-            for place, runs in enumerate(self._open)
-            if (value := self._value(runs)) is not None
-        ]
-        pick = max(able)[1] if able else None
-        return Outcome(ratio=self._ratio(pick, [len(runs) for runs in self._open]), reused=0)
+        values = [self._value(runs) for runs in self._open]
+        able = [place for place, value in enumerate(values) if value is not None]
+        return self._judged(max(able, key=lambda place: values[place] or 0.0, default=None), 0)
 
-    def _ratio(self, pick: int | None, seen: Sequence[int]) -> float:
-        """In values, not in scores, which are the same up to their sign and their inverse."""
-        unseen = [
-            held + runs[count:]
-            for held, runs, count in zip(self._held, self._open, seen, strict=True)
-        ]
-        truths = [self._value(points) for points in unseen]
+    def _judged(self, pick: int | None, reused: int) -> Outcome:
+        return Outcome(
+            ratio=self._ratio(pick, [group.points for group in self.groups]),
+            unseen=self._ratio(pick, self._held),
+            reused=reused,
+        )
+
+    def _ratio(self, pick: int | None, runs: Sequence[Sequence[Point]]) -> float:
+        truths = [self._value(points) for points in runs]
         best = max((truth for truth in truths if truth is not None), default=None)
         if best is None:
             raise ConfigError("no configuration meets the objective", "score under another one")
@@ -149,14 +144,9 @@ def ceilings(recorded: Recorded, seeds: Sequence[int]) -> list[Outcome]:
     return [Replay(recorded, seed).ceiling() for seed in seeds]
 
 
-def hits(found: Sequence[Outcome]) -> int:
+def hits(ratios: Iterable[float]) -> int:
     """Good picks."""
-    return sum(one.hit for one in found)
-
-
-def middle(found: Sequence[Outcome]) -> float:
-    """The median ratio."""
-    return median(one.ratio for one in found)
+    return sum(ratio >= GOOD for ratio in ratios)
 
 
 def noise_of(recorded: Recorded) -> float:
