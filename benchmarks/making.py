@@ -87,8 +87,11 @@ def planned(study: str, spec: EngineSpec, job: Job, repeat: int) -> Planned:
     return Planned(trial, msgspec.structs.replace(job, seed=job.seed + repeat))
 
 
-def make(plan: Sequence[Planned], store: Store) -> bool:
-    """Make what the store lacks; False if Ctrl-C ended it before the last."""
+def make(plan: Sequence[Planned], store: Store, restart: bool = False) -> bool:
+    """Make what the store lacks; False if Ctrl-C ended it before the last.
+
+    `restart`: a new server for every run, as where two configurations take turns.
+    """
     have = {one for study in {p.trial.study for p in plan} for one in store.ids(study)}
     left = [one for one in plan if one.id not in have]
     print(f"{len(plan)} runs, {len(plan) - len(left)} of them in {store.path.name}", flush=True)
@@ -102,6 +105,8 @@ def make(plan: Sequence[Planned], store: Store) -> bool:
                 print("\nstopped; the same command goes on from here", flush=True)
                 return False
             store.append([point])
+            if restart:
+                runner.close()
             took.append(time.monotonic() - began)
             eta = fmean(took[-40:]) * (len(left) - number) / 60
             print(f"[{number}/{len(left)}] {took[-1]:.1f} s, {eta:.0f} min left: {_said(point)}",
