@@ -1,8 +1,8 @@
 """Whether `compare` keeps its word on real runs: false calls on A/A, and power for a true gain.
 
-One configuration is run many times, each on a new server, as the finals of a study do. Pairs are resampled in blocks of neighbouring runs, so that the
-machine's drift stays in them, and taken through the default rules, looks and all. Not here: the
-rules (sixfold.instrument.tuner.verdict).
+One configuration is run many times, each on a new server, as the finals of a study do. Pairs are
+resampled in blocks of neighbouring runs, so that the machine's drift stays in them, and taken
+through the default rules, looks and all. Not here: the rules (sixfold.instrument.tuner.verdict).
 """
 
 import argparse
