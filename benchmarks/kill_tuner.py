@@ -2,7 +2,8 @@
 
 After every kill: no point that was stored is gone, none was run twice, no process of it is left.
 Runs twice are found by the tuner's own log: each life tells of every point of its study, those of
-the store first, and starts no server before it has told of them all. Not here: the study (sixfold.instrument.tuner.tune).
+the store first, and starts no server before it has told of them all. Not here: the study
+(sixfold.instrument.tuner.tune).
 """
 
 import argparse

@@ -33,17 +33,19 @@ from sixfold.instrument.store.store import Store
 
 LEAST = 60
 """Configurations that a grid has at least; fewer say little about a search."""
-SPACE = (
-    "max_num_seqs=[1,2,4,6,8,12,16];max_num_batched_tokens=[32,64,128,256,512]"
-    ";enable_prefix_caching=[true,false]"
-)
+SPACES = {
+    "sixfold": "max_num_seqs=[1,2,3,4,6,8,12];max_num_batched_tokens=[32,64,128,256,512];"
+    "enable_prefix_caching=[true,false]",
+    "llamacpp": "parallel=[1,2,3,4,6,8];ubatch_size=[32,64,128,256,512];flash_attn=[on,off]",
+}
+"""What is tried where nothing else is said."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("name", type=safe_name, help="of the grid")
-    p.add_argument("--space", default=SPACE, help="(%(default)s)")
+    p.add_argument("--space", default="", help="what to try, in place of the engine's own")
     p.add_argument("--repeats", type=int, default=3, help="rounds (%(default)s)")
     p.add_argument("--any-size", action="store_true", help=f"allow under {LEAST} configurations")
     p.add_argument("--out", type=Path, default=RESULTS / "grids", help="directory of the files")
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def plans(a: argparse.Namespace) -> dict[str, list[Planned]]:
     """For each load, by its file's name, the runs in rounds; equal orders, so that they zip."""
     spec = spec_of(a)
-    configs = parse_grid(a.space)
+    configs = parse_grid(a.space or SPACES.get(a.engine, ""))
     if len(configs) < LEAST and not a.any_size:
         raise SystemExit(f"{len(configs)} configurations, under {LEAST}: widen --space")
     check_flags(msgspec.structs.replace(spec, flags=spec.flags | configs[0]))
