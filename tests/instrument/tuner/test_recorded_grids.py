@@ -102,3 +102,12 @@ def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
 def test_budgets_are_shares_of_runs_and_of_configurations() -> None:
     assert list(replay.budgets(made()).values()) == [round(0.3 * 36), round(0.3 * 12)]
     assert replay.noise_of(made()) < 0.01
+
+
+def test_tpe_plays_by_the_same_rules() -> None:
+    pytest.importorskip("optuna")
+    import tpe
+
+    found = replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
+    assert replay.hits(one.ratio for one in found) == 3
+    assert found == replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
