@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sixfold.core.errors import SixfoldError
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.instrument.backends.flags import check_flags
@@ -21,7 +22,7 @@ from sixfold.instrument.backends.grid import parse_grid
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Limits
-from sixfold.instrument.measure import Job, check
+from sixfold.instrument.measure import Job, Subject, check, failed_point
 from sixfold.instrument.store.store import Store
 from sixfold.instrument.tuner.runner import PlannedRun, Runner
 from sixfold.instrument.workloads.presets import parse_workload
@@ -95,23 +96,50 @@ def make(plan: Sequence[Planned], store: Store, restart: bool = False) -> bool:
     have = {one for study in {p.trial.study for p in plan} for one in store.ids(study)}
     left = [one for one in plan if one.id not in have]
     print(f"{len(plan)} runs, {len(plan) - len(left)} of them in {store.path.name}", flush=True)
+    try:
+        _make(left, store, restart)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", flush=True)
+        return False
+    return True
+
+
+def _make(left: Sequence[Planned], store: Store, restart: bool) -> None:
     took: list[float] = []
     with Runner(store.path.resolve().parent / "sixfold-logs", lambda _text: None, None) as runner:
         for number, one in enumerate(left, 1):
             began = time.monotonic()
-            try:
-                point = runner.run(one.trial, one.job)
-            except KeyboardInterrupt:
-                print("\nstopped; the same command goes on from here", flush=True)
-                return False
+            point = _run(runner, one)
             store.append([point])
             if restart:
                 runner.close()
             took.append(time.monotonic() - began)
             eta = fmean(took[-40:]) * (len(left) - number) / 60
-            print(f"[{number}/{len(left)}] {took[-1]:.1f} s, {eta:.0f} min left: {_said(point)}",
-                  flush=True)  # fmt: skip
-    return True
+            when = f"{took[-1]:.1f} s, {eta:.0f} min left"
+            print(f"[{number}/{len(left)}] {when}: {_said(point)}", flush=True)
+
+
+def _run(runner: Runner, one: Planned) -> Point:
+    """A run's point; a server that starts and serves nothing is a failure, too.
+
+    Raises SixfoldError if the first run of all fails like this: then the arguments are wrong.
+    """
+    try:
+        return runner.run(one.trial, one.job)
+    except SixfoldError as error:
+        if runner.starts < 2:
+            raise
+        runner.close()
+        spec = one.trial.spec
+        subject = Subject(
+            engine=spec.engine,
+            model=spec.model,
+            config=dict(spec.flags),
+            study=one.trial.study,
+            repeat=one.trial.repeat,
+        )
+        point = failed_point(one.job, subject, "failed", str(error))
+        return msgspec.structs.replace(point, id=one.id)
 
 
 def points_of(plan: Sequence[Planned], store: Store) -> list[Point]:
