@@ -59,6 +59,11 @@ def stages() -> dict[str, Stage]:
             ("tests/engine/models/test_fuzz_parsers.py",),
             {"SIXFOLD_FUZZ_CASES": "20000"},
         ),
+        "kills": Stage(
+            "a tuner killed and resumed 50 times",
+            ("tests/instrument/tuner/test_kills.py",),
+            {"SIXFOLD_TUNER_KILLS": "50"},
+        ),
     }
     for tier in TIERS:
         found[f"invariance-{tier}"] = Stage(

@@ -5,7 +5,14 @@ import pytest
 
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
-from sixfold.instrument.tuner.outcome import best, feasible, prices, tried, violation
+from sixfold.instrument.tuner.outcome import (
+    best,
+    feasible,
+    prices,
+    trial_result,
+    tried,
+    violation,
+)
 
 SLO = parse_slo("ttft:p95<300ms and itl:p95<50ms")
 
@@ -40,10 +47,34 @@ def test_a_failed_run_is_never_feasible() -> None:
 
 def test_violation_grows_with_the_distance() -> None:
     near, far = point(1, 1, 0.33).values, point(1, 1, 0.6, 0.1).values
-    assert violation(point(1, 1, 0.1).values, SLO) == 0 == violation(far, None)
+    assert violation(far, None) == 0
     assert violation(near, SLO) == pytest.approx(0.1)
     assert violation(far, SLO) == pytest.approx(2.0)
     assert violation({}, SLO) == 2.0
+
+
+def test_room_left_is_below_zero() -> None:
+    assert violation(point(1, 1, 0.1).values, SLO) == pytest.approx(-2 / 3)
+    assert violation(point(1, 1, 0.27).values, SLO) == pytest.approx(-0.1)
+    assert violation(point(1, 1, 0.1, 0.045).values, SLO) == pytest.approx(-0.1)
+    assert violation(point(1, 1, 0.3001).values, SLO) > 0
+
+
+def test_half_an_alternative_leaves_no_room_and_no_excess() -> None:
+    either = parse_slo("ttft:p95<300ms or itl:p95<50ms")
+    assert violation(point(1, 1, 0.1, 0.2).values, either) == 0
+    assert violation({"ttft:p95": 0.1}, either) == 0
+    assert violation(point(1, 1, 0.15, 0.01).values, either) == pytest.approx(-0.5)
+
+
+def test_a_search_hears_of_scores_room_and_failures() -> None:
+    met = trial_result(point(1, 20, 0.15), SLO, "output_throughput")
+    assert (met.score, met.violation, met.feasible) == (20, pytest.approx(-0.5), True)
+    quick = trial_result(point(1, 20, 0.15), SLO, "ttft:p95")
+    assert quick.score == pytest.approx(1 / 0.15)
+    nothing = trial_result(point(1, 0, 0.15), SLO, "output_throughput")
+    assert (nothing.score, nothing.violation, nothing.feasible) == (None, 1.0, False)
+    assert trial_result(point(1, 20, 0.15), SLO, "goodput").failure
 
 
 def test_the_price_of_each_clause() -> None:

@@ -62,4 +62,5 @@ class HalvingSearch:
         """Feasible ones by their mean, the others by how far they missed."""
         if self._ledger.feasible(place):
             return True, self._ledger.mean(place)
-        return False, -sum(1.0 if r.failure else r.violation for r in self._ledger.results[place])
+        runs = self._ledger.results[place]
+        return False, -sum(1.0 if run.failure else max(run.violation, 0.0) for run in runs)

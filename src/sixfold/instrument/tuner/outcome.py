@@ -11,7 +11,8 @@ import msgspec
 from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo import Slo, all_of
-from sixfold.core.slo_clause import Clause
+from sixfold.core.slo_clause import Clause, ClauseJudgement
+from sixfold.instrument.tuner.trial import TrialResult
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,19 +48,41 @@ def feasible(one: Tried, slo: Slo | None) -> bool:
 
 
 def violation(values: Mapping[str, float], slo: Slo | None) -> float:
-    """How far a run is from its objectives: the sum of relative excesses; 0 where all are met.
+    """How far a run is from its objectives: the sum of relative excesses.
 
-    A clause that was not measured counts 1.
+    A clause that was not measured counts 1. Where all clauses are met it is below 0 by the room
+    left: the smallest relative margin. 0 where the objective is met without all of them.
     """
-    if slo is None or slo.judge(values).met:
+    if slo is None:
         return 0.0
+    judged = slo.judge(values)
+    if judged.met:
+        return -_room(judged.clauses)
     total = 0.0
-    for one in slo.judge(values).clauses:
+    for one in judged.clauses:
         if one.verdict == "unknown":
             total += 1.0
         elif one.verdict == "broken" and one.margin is not None:
             total += -one.margin / max(abs(one.clause.bound), 1e-9)
     return max(total, 1e-6)
+
+
+def _room(clauses: Sequence[ClauseJudgement]) -> float:
+    if any(one.verdict != "met" or one.margin is None for one in clauses):
+        return 0.0
+    return min((one.margin or 0.0) / max(abs(one.clause.bound), 1e-9) for one in clauses)
+
+
+def trial_result(point: Point, slo: Slo | None, objective: str) -> TrialResult:
+    """A point as a search sees it: something to maximise, and how far it is from feasible."""
+    value = point.values.get(objective)
+    if point.status != "ok" or value is None:
+        return TrialResult(failure=point.reason or f"{objective} was not measured")
+    score = 1 / max(value, 1e-9) if lower_is_better(objective) else value
+    missed = violation(point.values, slo)
+    if score <= 0:
+        return TrialResult(violation=missed if missed > 0 else 1.0)
+    return TrialResult(score=score, violation=missed)
 
 
 def best(candidates: Sequence[Tried], slo: Slo | None, objective: str) -> Tried | None:

@@ -23,11 +23,11 @@ from sixfold.instrument.tuner.outcome import (
     best,
     lower_is_better,
     prices,
+    trial_result,
     tried,
-    violation,
 )
 from sixfold.instrument.tuner.runner import PlannedRun
-from sixfold.instrument.tuner.trial import TrialResult, Tuner
+from sixfold.instrument.tuner.trial import Tuner
 from sixfold.instrument.tuner.verdict import CallRules, Comparison, compare, pair_order
 
 Config = Mapping[str, Scalar]
@@ -152,7 +152,8 @@ def tune(
         trial = tuner.ask()
         if trial is None:
             break
-        tuner.tell(trial, _result(study, told(book.run(trial.config))))
+        point = told(book.run(trial.config))
+        tuner.tell(trial, trial_result(point, study.job.slo, study.objective))
     groups = tried(book.points)
     winner = _winner(study, tuner, groups, baseline)
     finals = _finals(study, book, (groups[0], winner), end, told)
@@ -167,18 +168,6 @@ def tune(
         resumed=book.resumed,
         configurations=len(groups),
     )
-
-
-def _result(study: Study, point: Point) -> TrialResult:
-    """A point as the search sees it: something to maximise, and how far it is from feasible."""
-    value = point.values.get(study.objective)
-    if point.status != "ok" or value is None:
-        return TrialResult(failure=point.reason or f"{study.objective} was not measured")
-    score = 1 / max(value, 1e-9) if lower_is_better(study.objective) else value
-    missed = violation(point.values, study.job.slo)
-    if score <= 0:
-        return TrialResult(violation=missed or 1.0)
-    return TrialResult(score=score, violation=missed)
 
 
 def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point) -> Tried | None:

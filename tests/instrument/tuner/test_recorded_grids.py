@@ -1,0 +1,113 @@
+"""The search's target on grids of real runs; and that picks are judged as they should be.
+
+Grids are made by benchmarks/record_grid.py on a quiet machine; without one there is nothing to
+hold the target against.
+"""
+
+import sys
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import pytest
+
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import grids  # noqa: E402
+import replay  # noqa: E402
+from sixfold.core.errors import ConfigError  # noqa: E402
+from sixfold.core.record import Machine  # noqa: E402
+from sixfold.instrument.tuner.trial import grid_search  # noqa: E402
+
+SEEDS = range(20)
+FILES = sorted((ROOT / "docs" / "results" / "grids").glob("*.jsonl.gz"))
+HEADER = grids.Header(
+    name="made", date="2026-01-01", commit="c", dirty=False,
+    machine=Machine(cpu="c", threads=2, memory_gb=1.0, system="s"),
+    versions={}, engine="e", engine_version="1", model="m", workload={}, load={"concurrency": 2},
+    slo="ttft:p95<1s", objective="goodput", seed=0,
+)  # fmt: skip
+
+
+def made(repeats: int = 3) -> grids.Recorded:
+    """8 is best, 16 misses the objective, 32 does not start; every repeat is a little higher."""
+    runs = [
+        grids.Run(config={"n": n, "on": on}, repeat=r,
+                  values={"goodput": n * (2 if on else 1) + 0.01 * r,
+                          "ttft:p95": 2.0 if n == 16 else 0.5})
+        if n < 32 else grids.Run(config={"n": n, "on": on}, repeat=r, status="out_of_memory")
+        for r in range(repeats) for n in (1, 2, 4, 8, 16, 32) for on in (True, False)
+    ]  # fmt: skip
+    return grids.Recorded(header=HEADER, runs=tuple(runs))
+
+
+@pytest.mark.parametrize("path", FILES or [None], ids=lambda p: p.name if p else "none")
+def test_three_tenths_of_the_runs_find_the_best_of_a_real_grid(path: Path | None) -> None:
+    if path is None:
+        pytest.skip("no grid was recorded yet: benchmarks/record_grid.py")
+    recorded = grids.read(path)
+    assert path.stat().st_size < grids.MAX_BYTES
+    budget = replay.budgets(recorded)["30 % of the runs"]
+    ours = replay.outcomes(recorded, replay.SEARCHES["Search"], budget, SEEDS)
+    chance = replay.outcomes(recorded, replay.SEARCHES["random"], budget, SEEDS)
+    known = replay.ceilings(recorded, SEEDS)
+    assert replay.hits(one.ratio for one in ours) >= 19
+    assert replay.hits(one.ratio for one in ours) >= replay.hits(one.ratio for one in chance)
+    # By runs that nobody saw: as good as the pick of who ran all the rest of the grid.
+    assert median(one.unseen for one in ours) >= 0.97 * median(one.unseen for one in known)
+
+
+def test_files_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl.gz"
+    size = grids.write(made(), path)
+    assert grids.read(path) == made() and size == path.stat().st_size < 2000
+    assert grids.write(made(), path) == size, "the same bytes each time"
+    for wrong in (b"", b"no gzip", path.read_bytes()[:-20]):
+        path.write_bytes(wrong)
+        with pytest.raises(ConfigError):
+            grids.read(path)
+
+
+def test_a_search_never_sees_what_is_held_out() -> None:
+    recorded = made()
+    for seed in range(5):
+        split = replay.Replay(recorded, seed)
+        seen: list[float] = []
+        tuner = grid_search(split.configs, repeats=5, seed=seed)
+        tell = tuner.tell
+        tuner.tell = lambda trial, result, tell=tell, seen=seen: (  # type: ignore[method-assign]
+            seen.append(result.score if trial.config == {"n": 8, "on": True} else 0.0),
+            tell(trial, result),
+        )[1]
+        outcome = split.score(tuner)
+        assert len({score for score in seen if score}) == 2, "two of three repeats"
+        assert outcome.reused == 3 * len(split.configs)
+        assert outcome.ratio == 1 and outcome.unseen == 1
+
+
+def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
+    split = replay.Replay(made(), 0)
+    only = [c for c in split.configs if c["n"] == 16]
+    assert replay.hits([split.score(grid_search(split.configs, budget=36)).ratio]) == 1
+    assert split.ceiling().ratio == 1
+    assert len(only) == 2
+    hopeless = msgspec.structs.replace(HEADER, slo="ttft:p95<1ms")
+    with pytest.raises(ConfigError):
+        replay.ceilings(grids.Recorded(header=hopeless, runs=made().runs), [0])
+    with pytest.raises(ConfigError):
+        replay.Replay(made(1), 0)
+
+
+def test_budgets_are_shares_of_runs_and_of_configurations() -> None:
+    assert list(replay.budgets(made()).values()) == [round(0.3 * 36), round(0.3 * 12)]
+    assert replay.noise_of(made()) < 0.01
+
+
+def test_tpe_plays_by_the_same_rules() -> None:
+    pytest.importorskip("optuna")
+    import tpe
+
+    found = replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
+    assert replay.hits(one.ratio for one in found) == 3
+    assert found == replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
