@@ -132,6 +132,7 @@ def _tune(
     from pathlib import Path
 
     from sixfold.instrument.backends.flags import check_flags
+    from sixfold.instrument.tuner.ask import QualityCheck
     from sixfold.instrument.tuner.runner import Runner
     from sixfold.instrument.tuner.tune import Study, tune
 
@@ -143,8 +144,13 @@ def _tune(
         objective=_objective(a),
         seconds=seconds(a.budget) / len(a.engine.split(",")),
     )
+    check = QualityCheck(spec) if _tries_lossy(a, spec.engine) else None
     logs = Path(a.store).resolve().parent / "sixfold-logs"
-    with Runner(logs, lambda text: print(f"  {text}", flush=True), progress_bar()) as runner:
+
+    def say(text: str) -> None:
+        print(f"  {text}", flush=True)
+
+    with Runner(logs, say, progress_bar(), check) as runner:
         return tune(study, _searcher(a, space), store, runner, _teller(study.objective))
 
 
@@ -166,6 +172,7 @@ def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> 
 
 def _teller(objective: str) -> "Callable[[Point, float], None]":
     from sixfold.instrument.tables import shown, shown_unit
+    from sixfold.instrument.tuner.quality import failed
 
     def tell(point: "Point", spent: float) -> None:
         value = point.values.get(objective)
@@ -173,6 +180,8 @@ def _teller(objective: str) -> "Callable[[Point, float], None]":
         unit = "" if value is None else f" {shown_unit(objective)}"
         flags = " ".join(f"{k}={v}" for k, v in point.config.items()) or "(defaults)"
         print(f"  [{min(spent, 1):4.0%}] {flags}: {result}{unit}", flush=True)
+        if worse := failed(point.telemetry):
+            print(f"         it can't win: {worse}", flush=True)
         if point.client.get("client_bound"):
             print(f"         the client was the limit: {point.client['reason']}", flush=True)
 
@@ -252,11 +261,21 @@ def _plan_line(spec: "EngineSpec", space: "dict[str, tuple[Scalar, ...]]") -> st
     return f"{spec.engine}: {prod(map(len, space.values()))} configurations of {values}"
 
 
+def _tries_lossy(a: argparse.Namespace, engine: str) -> bool:
+    """Whether a setting that changes what the model says is among those tried."""
+    from sixfold.instrument.tuner.spaces import LOSSY
+
+    return not LOSSY.get(engine, {}).keys().isdisjoint(_space(a, engine))
+
+
 def _study_name(a: argparse.Namespace, spec: "EngineSpec") -> str:
     import hashlib
 
     what = (spec.model, dict(spec.flags), a.workload, a.slo, a.space, a.concurrency, a.rate, a.seed)
-    digest = hashlib.blake2b(repr((*what, a.objective, a.allow_lossy, a.search)).encode())
+    # A study of before the quality check is not gone on from.
+    checked = ("checked",) if _tries_lossy(a, spec.engine) else ()
+    whole = (*what, a.objective, a.allow_lossy, a.search, *checked)
+    digest = hashlib.blake2b(repr(whole).encode())
     return f"tune-{spec.engine}-{digest.hexdigest()[:8]}"
 
 

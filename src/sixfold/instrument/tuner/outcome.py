@@ -12,6 +12,7 @@ from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo import Slo, all_of
 from sixfold.core.slo_clause import Clause
+from sixfold.instrument.tuner.quality import failed
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,11 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
         """A run of it did not start, ran out of memory, timed out or was not served."""
         return any(point.status != "ok" for point in self.points)
 
+    @property
+    def worse(self) -> str:
+        """Why its lossy settings did not pass the quality check; empty if they did, or need not."""
+        return next(filter(None, (failed(point.telemetry) for point in self.points)), "")
+
 
 def tried(points: Iterable[Point]) -> list[Tried]:
     """Points by configuration, in the order of their first runs."""
@@ -42,8 +48,11 @@ def tried(points: Iterable[Point]) -> list[Tried]:
 
 
 def feasible(one: Tried, slo: Slo | None) -> bool:
-    """Whether it ran every time and the means keep every objective. Unknown is no."""
-    return not one.failed and (slo is None or slo.judge(one.values).met)
+    """Whether it ran every time, says what the baseline says, and the means keep every objective.
+
+    Unknown is no.
+    """
+    return not one.failed and not one.worse and (slo is None or slo.judge(one.values).met)
 
 
 def violation(values: Mapping[str, float], slo: Slo | None) -> float:

@@ -26,6 +26,7 @@ from sixfold.instrument.tuner.outcome import (
     tried,
     violation,
 )
+from sixfold.instrument.tuner.quality import failed
 from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.trial import TrialResult, Tuner
 from sixfold.instrument.tuner.verdict import CallRules, Comparison, compare, pair_order
@@ -79,6 +80,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Runs taken from the store."""
     configurations: int
     """Tried by the search."""
+    refused: int = 0
+    """Of these: lossy ones that the quality check kept from winning."""
 
 
 class _Book:
@@ -166,6 +169,7 @@ def tune(
         runs=len(book.points),
         resumed=book.resumed,
         configurations=len(groups),
+        refused=sum(bool(one.worse) for one in groups),
     )
 
 
@@ -174,6 +178,8 @@ def _result(study: Study, point: Point) -> TrialResult:
     value = point.values.get(study.objective)
     if point.status != "ok" or value is None:
         return TrialResult(failure=point.reason or f"{study.objective} was not measured")
+    if worse := failed(point.telemetry):
+        return TrialResult(failure=worse)
     score = 1 / max(value, 1e-9) if lower_is_better(study.objective) else value
     missed = violation(point.values, study.job.slo)
     if score <= 0:
