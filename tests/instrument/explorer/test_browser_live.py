@@ -4,6 +4,7 @@ Runs where selenium and Chromium are installed.
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def test_an_empty_page_fills_and_hears_of_the_end(browser, tmp_path):
         with under_way(path):
             store.append([point("vllm", 2, 0)])
             wait(lambda: live_text(browser) == "live" and rows(browser) == 2)
+        wait(lambda: live_text(browser) == "the run has ended")
+    # The server has gone, but the run had ended before: that stays what is said.
+    time.sleep(2.5)
+    assert live_text(browser) == "the run has ended"
     assert [e for e in browser.get_log("browser") if "Content Security" in e["message"]] == []
 
 
@@ -125,6 +130,16 @@ def test_details_show_telemetry_and_what_was_sent(page):
     for want in ("cpu percent", "12.5", "quality passed", "no GPU", hostile, "512", "p95", "240"):
         assert want in text
     assert count(browser, "#details table.nested table.nested") >= 2 and count(browser, "img") == 0
+
+
+def test_what_failed_the_quality_check_is_never_the_best(page):
+    worse = {"quality_passed": False, "quality_reason": "10% of first tokens"}
+    browser = page([point("sixfold", 1, 0), point("vllm", 1, 0, telemetry=worse)])
+    assert "sixfold" in find(browser, "#best").text  # the other one is faster
+    assert "quality failed" in find(browser, ".points tbody").text
+    names = [b.text for b in browser.find_elements("css selector", ".points tbody button")]
+    browser.find_elements("css selector", ".points tbody button")[names.index("vllm 1.0")].click()
+    assert "failed the quality check: 10% of first tokens" in find(browser, "#details").text
 
 
 @pytest.mark.parametrize("indent", [None, 1])

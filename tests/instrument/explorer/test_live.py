@@ -213,8 +213,13 @@ def test_the_end_of_a_run_waits_for_pages_that_look_and_no_longer(store):
         began = time.monotonic()
         server.say_farewell()
         assert time.monotonic() - began < 0.5, "nobody looks"
+        get(server, "/points?after=0")  # before the run has begun
         with under_way(store):
             get(server, "/points?after=0")
+        began = time.monotonic()
+        server.say_farewell()
+        assert time.monotonic() - began > 1, "a page that looks is waited for"
+        get(server, "/points?after=0")
         get(server, "/points?after=1")
         began = time.monotonic()
         server.say_farewell()

@@ -123,6 +123,8 @@ class LiveServer:
         self._asked = time.monotonic()
         if answer.endswith(b'"more":false,"running":false}'):
             self._farewell.set()
+        else:
+            self._farewell.clear()
 
 
 class _Server(ThreadingHTTPServer):

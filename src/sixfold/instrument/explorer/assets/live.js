@@ -4,13 +4,15 @@ const POLL_MS = 1000;
 const ANSWER_MS = 8000;
 
 async function follow(after) {
+  let ended = false; // a server that goes away after a run's end is no news
   for (;;) {
     const answer = await askAfter(after);
     if (answer) {
       merge(answer.points);
       after = answer.next;
+      ended = !answer.running && !answer.more;
     }
-    sayLive(!answer ? "connection lost" : answer.running || answer.more ? "live" : "the run has ended");
+    sayLive(ended ? "the run has ended" : answer ? "live" : "connection lost");
     if (!answer || !answer.more) await new Promise((done) => setTimeout(done, POLL_MS));
   }
 }

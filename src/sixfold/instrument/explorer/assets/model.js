@@ -201,6 +201,7 @@ function summarise(group) {
     group.range[name] = [list[0], list[list.length - 1]];
   }
   group.workload = workloadName(group.first);
+  group.worse = group.points.find((p) => p.telemetry.quality_passed === false) || null;
   group.bound = group.points.some((p) => p.client.client_bound);
   return group;
 }
@@ -233,7 +234,8 @@ const COMPARE = {
 // A group that lacks a budget's metric does not meet the budget.
 const meets = (g, budget) =>
   g.values[budget.metric] !== undefined && COMPARE[budget.op](g.values[budget.metric], budget.value);
-const feasible = (g, budgets) => g.status === "ok" && budgets.every((b) => meets(g, b));
+// What failed the tuner's quality check says other things than the baseline: it is never the best.
+const feasible = (g, budgets) => g.status === "ok" && !g.worse && budgets.every((b) => meets(g, b));
 const isBetter = (a, b, direction) => (direction === "max" ? a > b : a < b);
 
 function bestOf(groups, budgets, objective) {

@@ -89,6 +89,7 @@ function badges(g, metric) {
   if (g.repeats > 1) row.append(badge(`${g.repeats} repeats`, "soft"));
   if (g.failed && g.status === "ok") row.append(badge(`${g.failed} of ${g.points.length} failed`, "bad"));
   if (g.bound) row.append(badge("load generator at its limit", "bad"));
+  if (g.worse) row.append(badge("failed the quality check", "bad"));
   if (g.status !== "ok") row.append(badge(g.status.replaceAll("_", " "), "bad"));
   return row;
 }
@@ -131,6 +132,9 @@ function drawDetails(g, actions) {
     badges(g),
   ];
   if (p.reason) parts.push(el("p", { className: "alert", text: p.reason }));
+  if (g.worse) {
+    parts.push(el("p", { className: "alert", text: `Its settings are lossy and failed the quality check: ${g.worse.telemetry.quality_reason || "no reason was kept"}.` }));
+  }
   if (g.bound) {
     parts.push(el("p", { className: "alert", text: "The load generator was at its own limit: this point shows the client, not the server." }));
   }
