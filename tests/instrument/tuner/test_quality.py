@@ -204,3 +204,17 @@ def test_the_tiny_model_in_fewer_bits(tmp_path):
     assert 0 < seen["quality_kl"] < 0.1, "int8 is near f32, and not the same"
     assert seen["quality_passed"] is (seen.get("quality_reason", "") == "")
     assert unknown("x").reason not in str(seen)
+
+
+def test_a_baseline_that_does_not_start_lets_nothing_lossy_pass(tmp_path):
+    flags = {"max_num_seqs": 4, "num_kv_blocks": 64, "max_model_len": 256}
+    spec = EngineSpec(engine="sixfold", model=str(TINY), flags=flags | {"dtype": "int8"})
+    job = Job(
+        target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
+        workload=parse_workload("random:count=4,input=20,output=4,low=3,high=100"),
+        load=2,
+    )
+    check = QualityCheck(msgspec.structs.replace(spec, flags={"no_such_flag": 1}))
+    with Runner(tmp_path, lambda text: None, None, check) as runner:
+        point = runner.run(PlannedRun(study="s", spec=spec), job)
+    assert point.status == "ok" and "no-such-flag" in failed(point.telemetry)
