@@ -208,19 +208,25 @@ def test_what_is_no_store_is_refused_at_once(tmp_path):
         LiveServer(tmp_path / "s.db", "t", server.port)
 
 
+def ask(server: LiveServer) -> None:
+    """As a page does; until the server has noted that the answer was sent."""
+    get(server, "/points?after=0")
+    time.sleep(0.2)
+
+
 def test_the_end_of_a_run_waits_for_pages_that_look_and_no_longer(store):
     with LiveServer(store, "t") as server:
         began = time.monotonic()
         server.say_farewell()
         assert time.monotonic() - began < 0.5, "nobody looks"
-        get(server, "/points?after=0")  # before the run has begun
+        ask(server)  # before the run has begun
         with under_way(store):
-            get(server, "/points?after=0")
+            ask(server)
         began = time.monotonic()
         server.say_farewell()
         assert time.monotonic() - began > 1, "a page that looks is waited for"
-        get(server, "/points?after=0")
-        get(server, "/points?after=1")
+        ask(server)
+        ask(server)
         began = time.monotonic()
         server.say_farewell()
         assert time.monotonic() - began < 0.5, "the page has heard"
