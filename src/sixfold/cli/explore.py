@@ -1,4 +1,4 @@
-"""`sixfold explore`: points as one HTML page."""
+"""`sixfold explore`: points as one HTML page, or as a page that follows a run."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   sixfold explore                           published GPU measurements
   sixfold explore sweep.db                  a store, beside the published measurements
   sixfold explore sweep.jsonl               results of llm-optimizer, vLLM, SGLang and others
+  sixfold explore --live sweep.db           a page that follows a run, from this machine only
   sixfold explore a.jsonl b.jsonl --no-published -o mine.html --open"""
 
 
@@ -19,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     p = argparse.ArgumentParser(
         prog="sixfold explore",
-        description="Write points to one HTML page that works offline.",
+        description="Write points to one HTML page that works offline, or follow a run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", default="explorer.html", help="the page (%(default)s)")
     p.add_argument("--title", default="sixfold explorer", help="its title (%(default)s)")
     p.add_argument("--no-published", action="store_true", help="only the files' points")
+    p.add_argument("--live", metavar="STORE",
+                   help="serve the page, with a store's points as a run appends them")  # fmt: skip
+    p.add_argument("--port", type=int, default=0, help="with --live: on 127.0.0.1 (a free one)")
     p.add_argument("--open", action="store_true", help="open it in a browser")
     return p
 
@@ -39,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """Read, write and say where."""
     arguments = parser().parse_args(argv)
+    if arguments.live:
+        return _follow(arguments)
     from sixfold.instrument.explorer.page import write_page
 
     output = Path(arguments.output)
@@ -49,6 +55,26 @@ def run(argv: list[str]) -> int:
         import webbrowser
 
         webbrowser.open(output.resolve().as_uri())
+    return 0
+
+
+def _follow(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C. The files' points are shown, too; the published ones are not."""
+    import threading
+
+    from sixfold.instrument.explorer.live import LiveServer
+
+    others = list(_points([Path(name) for name in arguments.files], published=False))
+    with LiveServer(Path(arguments.live), arguments.title, arguments.port, others) as server:
+        print(f"{server.url} follows {arguments.live}; Ctrl-C ends it", flush=True)
+        if arguments.open:
+            import webbrowser
+
+            webbrowser.open(server.url)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
     return 0
 
 

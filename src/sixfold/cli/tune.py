@@ -3,12 +3,15 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sixfold.cli.bench import add_load, first_load, progress_bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sixfold.core.point import Point
     from sixfold.instrument.backends.spec import EngineSpec, Scalar
     from sixfold.instrument.measure import Job
@@ -56,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--study", default="", help="its name in the store (made of the arguments)")
     p.add_argument("--store", default="sixfold-tune.db", metavar="FILE", help="(%(default)s)")
     p.add_argument("--explorer", metavar="FILE", help="write an offline page of all points")
+    p.add_argument("--live", action="store_true",
+                   help="serve a page, here only, that shows points as they come")  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="say what would be tried, and end")
     return p
 
@@ -63,11 +68,10 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """Tune each engine in turn, then compare."""
     a = parser().parse_args(argv)
-    from math import prod
     from pathlib import Path
 
+    from sixfold.instrument.store.follow import under_way
     from sixfold.instrument.store.store import Store
-    from sixfold.instrument.tuner.tell import engines_table, verdict_lines
 
     plans = [(spec, _space(a, spec.engine)) for spec in _specs(a)]
     job = _job(a)
@@ -75,18 +79,47 @@ def run(argv: list[str]) -> int:
         print(_plan_line(spec, space))
     if a.dry_run:
         return 0
-    found: dict[str, Found] = {}
-    with Store(Path(a.store)) as store:
-        for spec, space in plans:
-            found[spec.engine] = _tune(a, spec, space, job, store)
-            size = 3 * prod(map(len, space.values()))
-            lines = verdict_lines(found[spec.engine], job.slo, _objective(a), size)
-            print("\n".join(lines))
-        if len(found) > 1:
-            print("\n" + engines_table(found, _objective(a)))
+    path = Path(a.store)
+    with Store(path) as store, _shown_live(a, path):
+        with under_way(path):
+            found = _tune_all(a, plans, job, store)
         if a.explorer:
             _explore(a, store)
     return 0 if any(f.winner is not None for f in found.values()) else NOTHING_FEASIBLE
+
+
+@contextmanager
+def _shown_live(a: argparse.Namespace, path: "Path") -> "Iterator[None]":
+    """With --live: a page that follows the block, and hears of its end."""
+    if not a.live:
+        yield
+        return
+    from sixfold.instrument.explorer.live import LiveServer
+
+    with LiveServer(path, f"Tuning {a.model}") as server:
+        print(f"follow it at {server.url}", flush=True)
+        yield
+        server.say_farewell()
+
+
+def _tune_all(
+    a: argparse.Namespace,
+    plans: "list[tuple[EngineSpec, dict[str, tuple[Scalar, ...]]]]",
+    job: "Job",
+    store: "Store",
+) -> "dict[str, Found]":
+    from math import prod
+
+    from sixfold.instrument.tuner.tell import engines_table, verdict_lines
+
+    found: dict[str, Found] = {}
+    for spec, space in plans:
+        found[spec.engine] = _tune(a, spec, space, job, store)
+        size = 3 * prod(map(len, space.values()))
+        print("\n".join(verdict_lines(found[spec.engine], job.slo, _objective(a), size)))
+    if len(found) > 1:
+        print("\n" + engines_table(found, _objective(a)))
+    return found
 
 
 def _tune(
@@ -99,6 +132,7 @@ def _tune(
     from pathlib import Path
 
     from sixfold.instrument.backends.flags import check_flags
+    from sixfold.instrument.tuner.ask import QualityCheck
     from sixfold.instrument.tuner.runner import Runner
     from sixfold.instrument.tuner.tune import Study, tune
 
@@ -110,8 +144,13 @@ def _tune(
         objective=_objective(a),
         seconds=seconds(a.budget) / len(a.engine.split(",")),
     )
+    check = QualityCheck(spec) if _tries_lossy(a, spec.engine) else None
     logs = Path(a.store).resolve().parent / "sixfold-logs"
-    with Runner(logs, lambda text: print(f"  {text}", flush=True), progress_bar()) as runner:
+
+    def say(text: str) -> None:
+        print(f"  {text}", flush=True)
+
+    with Runner(logs, say, progress_bar(), check) as runner:
         return tune(study, _searcher(a, space), store, runner, _teller(study.objective))
 
 
@@ -133,6 +172,7 @@ def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> 
 
 def _teller(objective: str) -> "Callable[[Point, float], None]":
     from sixfold.instrument.tables import shown, shown_unit
+    from sixfold.instrument.tuner.quality import failed
 
     def tell(point: "Point", spent: float) -> None:
         value = point.values.get(objective)
@@ -140,6 +180,8 @@ def _teller(objective: str) -> "Callable[[Point, float], None]":
         unit = "" if value is None else f" {shown_unit(objective)}"
         flags = " ".join(f"{k}={v}" for k, v in point.config.items()) or "(defaults)"
         print(f"  [{min(spent, 1):4.0%}] {flags}: {result}{unit}", flush=True)
+        if worse := failed(point.telemetry):
+            print(f"         it can't win: {worse}", flush=True)
         if point.client.get("client_bound"):
             print(f"         the client was the limit: {point.client['reason']}", flush=True)
 
@@ -219,11 +261,21 @@ def _plan_line(spec: "EngineSpec", space: "dict[str, tuple[Scalar, ...]]") -> st
     return f"{spec.engine}: {prod(map(len, space.values()))} configurations of {values}"
 
 
+def _tries_lossy(a: argparse.Namespace, engine: str) -> bool:
+    """Whether a setting that changes what the model says is among those tried."""
+    from sixfold.instrument.tuner.spaces import LOSSY
+
+    return not LOSSY.get(engine, {}).keys().isdisjoint(_space(a, engine))
+
+
 def _study_name(a: argparse.Namespace, spec: "EngineSpec") -> str:
     import hashlib
 
     what = (spec.model, dict(spec.flags), a.workload, a.slo, a.space, a.concurrency, a.rate, a.seed)
-    digest = hashlib.blake2b(repr((*what, a.objective, a.allow_lossy, a.search)).encode())
+    # A study of before the quality check is not gone on from.
+    checked = ("checked",) if _tries_lossy(a, spec.engine) else ()
+    whole = (*what, a.objective, a.allow_lossy, a.search, *checked)
+    digest = hashlib.blake2b(repr(whole).encode())
     return f"tune-{spec.engine}-{digest.hexdigest()[:8]}"
 
 

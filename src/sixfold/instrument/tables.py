@@ -33,7 +33,7 @@ def shown_unit(key: str) -> str:
     """The unit that a key's values are shown in."""
     metric = METRICS.get(key.rpartition("/")[2].partition(":")[0])
     if metric is None:
-        return "count"
+        return "%" if key == "quality" else "count"
     if metric.kind == "money":
         return "$/Mtok"
     return {"time": "ms", "ratio": "%"}.get(metric.kind, metric.unit)

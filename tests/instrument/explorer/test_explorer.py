@@ -13,7 +13,8 @@ import pytest
 from sixfold.cli.main import main
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
-from sixfold.instrument.explorer.page import write_page
+from sixfold.core.slo_presets import PRESETS
+from sixfold.instrument.explorer.page import presets, write_page
 from sixfold.instrument.explorer.published import DERIVED, published_points
 from sixfold.instrument.store.lines import write_lines
 from sixfold.instrument.store.store import Store
@@ -44,7 +45,7 @@ def test_hostile_text_stays_inside_the_json(tmp_path: Path):
     assert write_page([hostile], path, HOSTILE) == 1
     page = path.read_text(encoding="utf-8")
     assert "<img" not in page
-    assert page.count("<script") == 2 and page.count("</script>") == 2
+    assert page.count("<script") == 3 and page.count("</script>") == 3
     assert data_of(page)[0]["engine"] == HOSTILE
     assert data_of(page)[0]["config"] == {HOSTILE: HOSTILE}
 
@@ -68,6 +69,7 @@ def test_the_page_fetches_nothing_and_injects_nothing(tmp_path: Path):
     page = path.read_text(encoding="utf-8")
     for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert forbidden not in page
+    assert "fetch(" not in page and "connect-src" not in page
     addresses = set(re.findall(r"https?://[^\"'\s]+", page))
     assert addresses == {"http://www.w3.org/2000/svg"}  # a name space, never fetched
 
@@ -132,3 +134,15 @@ def test_a_bad_file_leaves_no_page(tmp_path: Path, capsys):
 def test_an_unwritable_place_is_an_error_with_a_hint(tmp_path: Path):
     with pytest.raises(ConfigError, match="can't write"):
         write_page([], tmp_path / "no" / "such" / "page.html", "t")
+
+
+def test_presets_are_the_published_objectives_in_base_units():
+    found = {preset["name"]: preset for preset in presets()}
+    assert set(found) == set(PRESETS)
+    chat = found["chat@llm-d-planner"]
+    assert "llm-d" in chat["source"]
+    assert chat["budgets"] == [
+        {"metric": "ttft:p95", "op": "≤", "value": 0.15},
+        {"metric": "itl:p95", "op": "≤", "value": 0.025},
+        {"metric": "e2e:p95", "op": "≤", "value": 7.0},
+    ]

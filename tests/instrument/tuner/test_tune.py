@@ -13,7 +13,9 @@ from sixfold.instrument.backends.spec import EngineSpec, Scalar
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job, Subject, failed_point
 from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.outcome import Tried
 from sixfold.instrument.tuner.runner import PlannedRun
+from sixfold.instrument.tuner.tell import verdict_lines
 from sixfold.instrument.tuner.trial import Trial, TrialResult, grid_search
 from sixfold.instrument.tuner.tune import CONFIRM_SEED, Found, Study, tune
 from sixfold.instrument.workloads.presets import parse_workload
@@ -148,3 +150,41 @@ def test_a_budget_that_is_over_still_measures_the_baseline(tmp_path: Path) -> No
         found = tune(study, Listener(), store, Engine(), lambda point, spent: None)
     assert found.configurations == 1 and found.winner is not None
     assert found.winner.key == found.baseline.key and found.final_winner == ()
+
+
+class Lossy(Engine):
+    """32 is the fastest that keeps the objectives, but says other things than the baseline."""
+
+    def run(self, trial: PlannedRun, job: Job) -> Point:
+        point = super().run(trial, job)
+        if trial.spec.flags["seqs"] != 32:
+            return point
+        said = {"quality_passed": False, "quality_reason": "other words", "quality_agreement": 0.1}
+        return msgspec.structs.replace(point, telemetry=said)
+
+
+def test_what_fails_the_quality_check_never_wins_and_is_said(tmp_path: Path) -> None:
+    tuner = Listener()
+    for _life in range(2):  # the second finds all points in the store
+        found = run(tmp_path / "s.db", Lossy(), tuner)
+        assert found.winner is not None and found.winner.points[0].config == {"seqs": 8}
+        assert found.refused == 1
+        assert (32, TrialResult(failure="quality: other words")) in tuner.told
+        tuner = Listener()
+    text = "\n".join(verdict_lines(found, JOB.slo, "goodput", 12))
+    assert "the quality check refused 1 of 5 configurations" in text
+
+
+def test_the_table_tells_the_quality_of_lossy_settings() -> None:
+    subject = Subject(engine="sixfold", model="m", hardware="here")
+    plain = failed_point(JOB, subject, "failed", "x")
+    lossy = msgspec.structs.replace(plain, telemetry={"quality_agreement": 0.62})
+    found = Found(
+        baseline=Tried(key="a", points=(plain,)),
+        winner=Tried(key="b", points=(lossy,)),
+        runs=2,
+        resumed=0,
+        configurations=2,
+    )
+    text = "\n".join(verdict_lines(found, None, "goodput", 12))
+    assert "quality (%)" in text and "62" in text

@@ -1,7 +1,8 @@
-"""Points as one HTML file that needs no server and no network: assets and data are inlined.
+"""Points as one HTML page that needs no server and no network: assets and data are inlined.
 
 The page may run its own script and nothing else (Content-Security-Policy with hashes), and texts
-of points reach it as JSON only. Not here: what the page does (assets/*.js), stores.
+of points reach it as JSON only. Not here: what the page does (assets/*.js), stores, serving
+it while a run appends (live.py).
 """
 
 import base64
@@ -16,9 +17,15 @@ import msgspec
 
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
+from sixfold.core.slo import parse_slo
+from sixfold.core.slo_presets import PRESETS
 
 SCRIPTS = ("model.js", "state.js", "chart.js", "controls.js", "panels.js", "table.js", "app.js")
 """Concatenated in this order into one closed scope."""
+LIVE_SCRIPT = "live.js"
+"""Goes before the last one, in a page that is served while points arrive; no other page asks."""
+SIGNS = {"<": "<", "<=": "\u2264", ">": ">", ">=": "\u2265"}
+"""Comparisons as the page writes them."""
 
 
 def write_page(points: Iterable[Point], path: Path, title: str) -> int:
@@ -26,8 +33,8 @@ def write_page(points: Iterable[Point], path: Path, title: str) -> int:
 
     Raises ConfigError if the place can't be written.
     """
-    plain = [_plain(point) for point in points]
-    text = render(plain, title)
+    rows = [plain(point) for point in points]
+    text = render(rows, title)
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -36,21 +43,27 @@ def write_page(points: Iterable[Point], path: Path, title: str) -> int:
         raise ConfigError(
             f"can't write {path.name}: {error.strerror}", "name another file with -o"
         ) from error
-    return len(plain)
+    return len(rows)
 
 
-def render(points: list[dict[str, Any]], title: str) -> str:
-    """The page's text; equal points give equal text."""
-    script = '"use strict";\n(() => {\n' + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
+def render(points: list[dict[str, Any]], title: str, live_after: int | None = None) -> str:
+    """The page's text; equal points give equal text.
+
+    With `live_after` it is a page to serve: it asks its server for points after that number.
+    """
+    live = live_after is not None
+    names = (*SCRIPTS[:-1], LIVE_SCRIPT, SCRIPTS[-1]) if live else SCRIPTS
+    script = '"use strict";\n(() => {\n' + "\n".join(map(_asset, names)) + "\n})();\n"
     style = _asset("style.css")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
-        " base-uri 'none'; form-action 'none'"
+        " base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
     parts = {
         "title": html.escape(title),
         "policy": policy,
         "style": style,
+        "settings": embedded({"presets": presets(), "live_after": live_after}),
         "data": embedded(points),
         "script": script,
     }
@@ -61,13 +74,28 @@ def render(points: list[dict[str, Any]], title: str) -> str:
     return "".join(page)
 
 
+def presets() -> list[dict[str, Any]]:
+    """Published objectives as the page's budgets, each with who published it."""
+    return [
+        {
+            "name": preset.name,
+            "source": preset.source,
+            "budgets": [
+                {"metric": clause.key, "op": SIGNS[clause.op], "value": clause.bound}
+                for clause in parse_slo(preset.text).clauses
+            ],
+        }
+        for preset in PRESETS.values()
+    ]
+
+
 def embedded(value: object) -> str:
     """JSON that can't end the script element that holds it, nor begin a comment in it."""
     text = msgspec.json.encode(value, order="deterministic").decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _plain(point: Point) -> dict[str, Any]:
+def plain(point: Point) -> dict[str, Any]:
     """The point without what is empty; the page fills it in again."""
     full: dict[str, Any] = msgspec.to_builtins(point)
     return {name: value for name, value in full.items() if value not in ("", 0, None, [], {}, ())}

@@ -5,6 +5,7 @@ Lines (lines.py), what points mean (core/point.py).
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
         try:
-            self._prepare()
+            self._open()
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise ConfigError(
@@ -106,6 +107,17 @@ class Store:
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM points").fetchone()[0])
+
+    def _open(self) -> None:
+        """Prepare, again while another process does: SQLite does not wait for a change of mode."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return self._prepare()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _prepare(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()

@@ -12,6 +12,7 @@ from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo import Slo, all_of
 from sixfold.core.slo_clause import Clause, ClauseJudgement
+from sixfold.instrument.tuner.quality import failed
 from sixfold.instrument.tuner.trial import TrialResult
 
 
@@ -33,6 +34,11 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
         """A run of it did not start, ran out of memory, timed out or was not served."""
         return any(point.status != "ok" for point in self.points)
 
+    @property
+    def worse(self) -> str:
+        """Why its lossy settings did not pass the quality check; empty if they did, or need not."""
+        return next(filter(None, (failed(point.telemetry) for point in self.points)), "")
+
 
 def tried(points: Iterable[Point]) -> list[Tried]:
     """Points by configuration, in the order of their first runs."""
@@ -43,8 +49,11 @@ def tried(points: Iterable[Point]) -> list[Tried]:
 
 
 def feasible(one: Tried, slo: Slo | None) -> bool:
-    """Whether it ran every time and the means keep every objective. Unknown is no."""
-    return not one.failed and (slo is None or slo.judge(one.values).met)
+    """Whether it ran every time, says what the baseline says, and the means keep every objective.
+
+    Unknown is no.
+    """
+    return not one.failed and not one.worse and (slo is None or slo.judge(one.values).met)
 
 
 def violation(values: Mapping[str, float], slo: Slo | None) -> float:
@@ -78,6 +87,8 @@ def trial_result(point: Point, slo: Slo | None, objective: str) -> TrialResult:
     value = point.values.get(objective)
     if point.status != "ok" or value is None:
         return TrialResult(failure=point.reason or f"{objective} was not measured")
+    if worse := failed(point.telemetry):
+        return TrialResult(failure=worse)
     score = 1 / max(value, 1e-9) if lower_is_better(objective) else value
     missed = violation(point.values, slo)
     if score <= 0:

@@ -2,16 +2,19 @@
 
 A server is kept while the next trial wants the same configuration; its prefix cache is reset
 between points, and where that can't be done it is restarted. A server that does not start is a
-point, too. Not here: which trial comes next (search.py), judging (verdict.py).
+point, too. Not here: which trial comes next (search.py), judging (verdict.py), asking lossy
+settings for their quality (ask.py).
 """
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
+from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.backends import backend
 from sixfold.instrument.backends.base import (
@@ -24,8 +27,10 @@ from sixfold.instrument.backends.base import (
 )
 from sixfold.instrument.backends.spec import EngineSpec, Scalar, shown_command
 from sixfold.instrument.discover import first_model
+from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Progress
 from sixfold.instrument.measure import Job, Subject, failed_point, measure, warm_up
+from sixfold.instrument.tuner.ask import QualityCheck
 from sixfold.strategies import CARDS
 
 START_SECONDS = 600.0
@@ -52,11 +57,17 @@ class Runner:
     """Runs trials on servers that it starts. Use it as a context manager: the last one is ended."""
 
     def __init__(
-        self, log_dir: Path, say: Callable[[str], None], show: Callable[[Progress], None] | None
+        self,
+        log_dir: Path,
+        say: Callable[[str], None],
+        show: Callable[[Progress], None] | None,
+        check: QualityCheck | None = None,
     ) -> None:
+        """Servers log to `log_dir`. With a `check`, lossy configurations are held against it."""
         self._log_dir = log_dir
         self._say = say
         self._show = show
+        self._check = check
         self._running: Running | None = None
         self._spec: EngineSpec | None = None
         self._fresh = False
@@ -86,6 +97,7 @@ class Runner:
         Raises KeyboardInterrupt if the run is interrupted.
         """
         subject = self._subject(trial)
+        self._hear_baseline(trial.spec)
         try:
             running = self._server(trial.spec)
         except StartFailure as failure:
@@ -102,7 +114,29 @@ class Runner:
         if result.stopped == "interrupted":
             raise KeyboardInterrupt  # half a run is no point: it would be taken for a whole one
         self._end_if_dead()
-        return msgspec.structs.replace(point, id=trial.id(job))
+        return msgspec.structs.replace(
+            point,
+            id=trial.id(job),
+            telemetry=point.telemetry | self._quality(trial.spec, placed.target, point),
+        )
+
+    def _hear_baseline(self, spec: EngineSpec) -> None:
+        """A lossy configuration comes, and the baseline ran before this process: start it again."""
+        if self._check is None or not self._check.needs_baseline(spec):
+            return
+        try:
+            url = self._server(self._check.baseline).url
+            self._check.hear_baseline(url, first_model(Target(url=url)))
+        except (StartFailure, ConfigError) as error:
+            self._check.no_baseline(f"the baseline: {error}")
+
+    def _quality(self, spec: EngineSpec, target: Target, point: Point) -> dict[str, Any]:
+        """What is said beside the point: how far its settings say what the baseline says."""
+        if self._check is None or point.status != "ok":
+            return {}
+        if spec == self._check.baseline:
+            self._check.hear_baseline(target.url, target.model)
+        return self._check.look(spec, target.url, target.model)
 
     def _server(self, spec: EngineSpec) -> Running:
         if self._running is not None and self._spec == spec and reset_cache(self._running):

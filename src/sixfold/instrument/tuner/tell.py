@@ -15,9 +15,16 @@ SHOWN = ("goodput", "output_throughput", "ttft:p50", "ttft:p95", "tpot:p50", "it
          "error_rate")  # fmt: skip
 
 
+QUALITY = "quality"
+"""A column for lossy settings: the part of the baseline's answers that is the same."""
+
+
 def verdict_lines(found: Found, slo: Slo | None, objective: str, grid: int) -> Iterator[str]:
     """The result of one engine; `grid`: runs of the whole grid with three repeats."""
     yield ""
+    if found.refused:
+        tried = found.configurations
+        yield f"the quality check refused {found.refused} of {tried} configurations"
     if found.winner is None:
         yield f"nothing of {found.configurations} configurations meets {slo}"
         yield "hint: loosen a clause, lower the load, or widen --space"
@@ -59,8 +66,16 @@ def _call(comparison: Comparison | None, objective: str) -> str:
 
 def _table(rows: Mapping[str, Tried], objective: str) -> str:
     keys = list(dict.fromkeys((objective, *SHOWN)))
-    known = [key for key in keys if any(key in one.values for one in rows.values())]
-    return table([(name, one.values) for name, one in rows.items()], known)
+    cells = {name: one.values | _quality(one) for name, one in rows.items()}
+    known = [key for key in (*keys, QUALITY) if any(key in values for values in cells.values())]
+    return table(list(cells.items()), known)
+
+
+def _quality(one: Tried) -> dict[str, float]:
+    """How far a lossy configuration's answers agree with the baseline's; nothing for others."""
+    scores = [point.telemetry.get("quality_agreement") for point in one.points]
+    known = [value for value in scores if isinstance(value, int | float)]
+    return {QUALITY: min(known)} if known else {}
 
 
 def _price(price: Price, objective: str) -> str:

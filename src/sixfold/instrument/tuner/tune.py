@@ -79,6 +79,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Runs taken from the store."""
     configurations: int
     """Tried by the search."""
+    refused: int = 0
+    """Of these: lossy ones that the quality check kept from winning."""
 
 
 class _Book:
@@ -167,6 +169,7 @@ def tune(
         runs=len(book.points),
         resumed=book.resumed,
         configurations=len(groups),
+        refused=sum(bool(one.worse) for one in groups),
     )
 
 

@@ -42,15 +42,21 @@ function legendItem(text, colour) {
   return el("span", {}, mark, text);
 }
 
-function redraw() {
+// With `quiet`, what the user is writing in and what a screen reader has read out stays as it is.
+function redraw(quiet) {
+  const writing = quiet && Boolean(document.activeElement && document.activeElement.closest("#clauses, #axes"));
   const active = document.activeElement && document.activeElement.id;
   const shown = shownGroups(app.groups);
   const best = bestOf(shown, state.budgets, state.objective);
-  $("sentence").textContent = `${sentence()}.`;
-  drawClauses(app.metrics, changed);
-  drawAxesControls(app.metrics, changed);
+  if ($("sentence").textContent !== `${sentence()}.`) $("sentence").textContent = `${sentence()}.`;
+  if (!writing) {
+    drawClauses(app.metrics, changed);
+    drawAxesControls(app.metrics, changed);
+  }
   drawFacets(app.groups, changed);
-  drawBest(best, shown, actions);
+  const told = best ? `${best.key} ${best.points.length}` : `none of ${shown.length}`;
+  if (!quiet || told !== app.told) drawBest(best, shown, actions);
+  app.told = told;
   drawPrices(shown);
   drawPair(app.groups, actions);
   drawDetails(app.groups.find((g) => g.key === state.open), actions);
@@ -259,9 +265,15 @@ function restore() {
   redraw();
 }
 
+function start() {
+  defaultState(app.groups, app.metrics);
+  if (app.asked.includes("=")) stateFromHash(app.asked, app.metrics);
+}
+
 setPoints(JSON.parse($("points").textContent).map(filled));
-defaultState(app.groups, app.metrics);
+app.asked = location.hash.slice(1);
 app.shown = [];
-if (location.hash.includes("=")) stateFromHash(location.hash.slice(1), app.metrics);
+start();
 redraw();
 listen();
+if (settings.live_after !== null) follow(settings.live_after);

@@ -1,6 +1,7 @@
 // What the user sets: objective, budgets, axes, filters. Texts of points go in as textContent only.
 
 const $ = (id) => document.getElementById(id);
+const settings = JSON.parse($("settings").textContent); // presets, and from where a live page reads on
 
 function el(tag, properties, ...children) {
   const node = document.createElement(tag);
@@ -54,7 +55,35 @@ function drawClauses(metrics, changed) {
       changed();
     },
   });
-  host.replaceChildren(goal, ...state.budgets.map((b, i) => clause(b, i, metrics, changed)), add);
+  host.replaceChildren(goal, ...state.budgets.map((b, i) => clause(b, i, metrics, changed)), add, presetSelect(metrics, changed));
+  drawPresetNote(metrics);
+}
+
+function presetSelect(metrics, changed) {
+  const active = activePreset(settings.presets, metrics);
+  const options = [["", "preset…"], ...settings.presets.map((p) => [p.name, p.name])];
+  const node = select("Preset of budgets", options, active ? active.name : "", (name) => {
+    const preset = settings.presets.find((p) => p.name === name);
+    state.preset = preset ? name : "";
+    state.budgets = preset ? presetBudgets(preset, metrics) : [];
+    changed();
+  }, "preset");
+  for (const option of node.options) {
+    const preset = settings.presets.find((p) => p.name === option.value);
+    if (preset) option.title = preset.source;
+  }
+  return node;
+}
+
+// Who published the numbers, and which of them say nothing about these points.
+function drawPresetNote(metrics) {
+  const active = activePreset(settings.presets, metrics);
+  $("preset-note").hidden = !active;
+  if (!active) return;
+  const lacking = active.budgets.filter((b) => !metrics.includes(b.metric));
+  const names = lacking.map((b) => `${metricInfo(b.metric).words} ${b.op} ${formatValue(b.value, metricInfo(b.metric))}`);
+  const left = names.length ? ` No point has what ${names.join(" and ")} asks for: left out, so whether the whole preset is met is not known.` : "";
+  $("preset-note").textContent = `${active.name}: ${active.source}.${left}`;
 }
 
 function newBudget(metrics) {
@@ -133,8 +162,10 @@ const shortModel = (name) => name.split("/").pop() || name;
 
 function drawFacets(groups, changed) {
   const opened = new Map([...$("facets").querySelectorAll("details")].map((d) => [d.dataset.facet, d.open]));
+  const scrolled = new Map([...$("facets").querySelectorAll("details")].map((d) => [d.dataset.facet, d.querySelector(".values").scrollTop]));
   const nodes = Object.keys(FACETS).map((facet) => drawFacet(facet, groups, opened.get(facet), changed));
   $("facets").replaceChildren(...nodes.filter(Boolean));
+  for (const node of nodes.filter(Boolean)) node.querySelector(".values").scrollTop = scrolled.get(node.dataset.facet) || 0;
 }
 
 function drawFacet(facet, groups, open, changed) {

@@ -4,6 +4,7 @@ const STATUSES = ["ok", "did_not_start", "out_of_memory", "timed_out", "failed"]
 const SOURCES = ["measured", "published", "imported"];
 const TEXTS = ["study", "origin", "reason", "engine_version", "hardware", "command", "commit"];
 const MAX_BYTES = 256 * 1024 * 1024;
+const IMPORT_HINT = "Another tool’s results? Take them in with: sixfold import FILE --store results.db, then sixfold explore results.db.";
 const KINDS = [
   // [pattern on the metric's name, unit, direction, words]
   [/^ttft$/, "s", "min", "TTFT"],
@@ -70,7 +71,7 @@ function pointError(p) {
   if (p.status !== undefined && !STATUSES.includes(p.status)) return "has an unknown “status”";
   if (p.source !== undefined && !SOURCES.includes(p.source)) return "has an unknown “source”";
   if (p.format !== undefined && p.format !== 1) return `has format ${p.format}; this page reads 1`;
-  for (const field of ["values", "config", "workload", "load", "client", "versions"]) {
+  for (const field of ["values", "config", "workload", "load", "client", "versions", "telemetry", "fingerprint"]) {
     const value = p[field];
     if (value !== undefined && (typeof value !== "object" || value === null || Array.isArray(value))) {
       return `has no object in “${field}”`;
@@ -95,16 +96,27 @@ function parsePoints(text, name) {
     try {
       items = JSON.parse(trimmed).map((item, i) => [item, `item ${i + 1}`]);
     } catch (error) {
-      throw new Error(`${name} is no JSON: ${error.message}`);
+      throw new Error(`${name} is no JSON: ${error.message}. ${IMPORT_HINT}`);
     }
   } else {
-    items = parseLines(text, name);
+    const whole = wholeObject(trimmed);
+    items = whole ? [[whole, "its one object"]] : parseLines(text, name);
   }
   return items.map(([item, where]) => {
     const wrong = pointError(item);
-    if (wrong) throw new Error(`${name}, ${where}: the point ${wrong}.`);
+    if (wrong) throw new Error(`${name}, ${where}: the point ${wrong}. ${IMPORT_HINT}`);
     return item;
   });
+}
+
+// A text that is one object on several lines, as other tools write their results; else null.
+function wholeObject(text) {
+  if (!text.startsWith("{") || !text.includes("\n")) return null;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 function parseLines(text, name) {
@@ -116,7 +128,7 @@ function parseLines(text, name) {
       items.push([JSON.parse(line), `line ${i + 1}`]);
     } catch (error) {
       if (i === lines.length - 1 && items.length) return; // still being written
-      throw new Error(`${name}, line ${i + 1} is no JSON: ${error.message}`);
+      throw new Error(`${name}, line ${i + 1} is no JSON: ${error.message}. ${IMPORT_HINT}`);
     }
   });
   return items;
@@ -126,7 +138,7 @@ function filled(p) {
   return {
     study: "", source: "measured", origin: "", status: "ok", reason: "", engine_version: "",
     hardware: "", strategies: [], config: {}, command: "", workload: {}, load: {}, seed: 0,
-    repeat: 0, values: {}, client: {}, commit: "", dirty: false, machine: null, versions: {}, ...p,
+    repeat: 0, values: {}, telemetry: {}, fingerprint: {}, client: {}, commit: "", dirty: false, machine: null, versions: {}, ...p,
   };
 }
 
@@ -189,6 +201,7 @@ function summarise(group) {
     group.range[name] = [list[0], list[list.length - 1]];
   }
   group.workload = workloadName(group.first);
+  group.worse = group.points.find((p) => p.telemetry.quality_passed === false) || null;
   group.bound = group.points.some((p) => p.client.client_bound);
   return group;
 }
@@ -221,7 +234,8 @@ const COMPARE = {
 // A group that lacks a budget's metric does not meet the budget.
 const meets = (g, budget) =>
   g.values[budget.metric] !== undefined && COMPARE[budget.op](g.values[budget.metric], budget.value);
-const feasible = (g, budgets) => g.status === "ok" && budgets.every((b) => meets(g, b));
+// What failed the tuner's quality check says other things than the baseline: it is never the best.
+const feasible = (g, budgets) => g.status === "ok" && !g.worse && budgets.every((b) => meets(g, b));
 const isBetter = (a, b, direction) => (direction === "max" ? a > b : a < b);
 
 function bestOf(groups, budgets, objective) {

@@ -89,6 +89,7 @@ function badges(g, metric) {
   if (g.repeats > 1) row.append(badge(`${g.repeats} repeats`, "soft"));
   if (g.failed && g.status === "ok") row.append(badge(`${g.failed} of ${g.points.length} failed`, "bad"));
   if (g.bound) row.append(badge("load generator at its limit", "bad"));
+  if (g.worse) row.append(badge("failed the quality check", "bad"));
   if (g.status !== "ok") row.append(badge(g.status.replaceAll("_", " "), "bad"));
   return row;
 }
@@ -131,6 +132,9 @@ function drawDetails(g, actions) {
     badges(g),
   ];
   if (p.reason) parts.push(el("p", { className: "alert", text: p.reason }));
+  if (g.worse) {
+    parts.push(el("p", { className: "alert", text: `Its settings are lossy and failed the quality check: ${g.worse.telemetry.quality_reason || "no reason was kept"}.` }));
+  }
   if (g.bound) {
     parts.push(el("p", { className: "alert", text: "The load generator was at its own limit: this point shows the client, not the server." }));
   }
@@ -138,9 +142,29 @@ function drawDetails(g, actions) {
   if (entriesOf(p.config).length) parts.push(el("h3", { text: "Configuration" }), list(entriesOf(p.config)));
   if (p.strategies.length) parts.push(el("p", { className: "badges" }, ...p.strategies.map((s) => badge(s, "soft"))));
   parts.push(el("h3", { text: "Workload and load" }), list([...entriesOf(p.workload), ...entriesOf(p.load)]));
+  for (const [title, object] of [["Telemetry", p.telemetry], ["What was sent", p.fingerprint]]) {
+    if (entriesOf(object).length) parts.push(el("h3", { text: title }), nested(object));
+  }
   parts.push(el("h3", { text: "Command" }), command(p));
   parts.push(el("h3", { text: "Provenance" }), list(provenance(g)), buttons(g, actions));
   host.replaceChildren(...parts);
+}
+
+const MOST_ROWS = 100;
+const MOST_DEPTH = 5;
+
+// An object or list as a small table: names and values, tables within tables.
+function nested(value, depth = 0) {
+  if (typeof value === "number") return formatNumber(value);
+  if (typeof value !== "object" || value === null) return String(value ?? "–");
+  if (depth >= MOST_DEPTH) return JSON.stringify(value);
+  const entries = Object.entries(value);
+  const plain = Array.isArray(value) && value.every((v) => typeof v !== "object" || v === null);
+  if (plain || !entries.length) return entries.slice(0, MOST_ROWS).map(([, v]) => nested(v)).join(", ") || "–";
+  const rows = entries.slice(0, MOST_ROWS).map(([name, v]) =>
+    el("tr", {}, el("th", { scope: "row", text: Array.isArray(value) ? Number(name) + 1 : name.replaceAll("_", " ") }), el("td", {}, nested(v, depth + 1))));
+  if (entries.length > MOST_ROWS) rows.push(el("tr", {}, el("td", { colSpan: 2, text: `and ${entries.length - MOST_ROWS} more` })));
+  return el("table", { className: "nested" }, el("tbody", {}, ...rows));
 }
 
 function valueRows(g) {

@@ -14,6 +14,7 @@ const COLOURS = ["engine", "hardware", "model", "strategy", "status"];
 
 const state = {
   objective: { metric: "", direction: "max" },
+  preset: "", // name of the published objective that the budgets were taken from
   budgets: [], // {metric, op, value (base units), unit}
   x: "", y: "", logX: false, logY: false,
   colour: "engine",
@@ -29,6 +30,7 @@ function stateToHash() {
   const q = new URLSearchParams();
   q.set("max" === state.objective.direction ? "max" : "min", state.objective.metric);
   for (const b of state.budgets) q.append("b", `${b.metric}${b.op}${b.value}~${b.unit}`);
+  if (state.preset) q.set("preset", state.preset);
   q.set("x", state.x);
   q.set("y", state.y);
   q.set("log", (state.logX ? "x" : "") + (state.logY ? "y" : ""));
@@ -52,6 +54,7 @@ function stateFromHash(text, metrics) {
     }
   }
   state.budgets = q.getAll("b").map(readBudget).filter((b) => b && metrics.includes(b.metric));
+  state.preset = q.get("preset") || "";
   state.x = metric("x", state.x);
   state.y = metric("y", state.y);
   state.logX = (q.get("log") || "").includes("x");
@@ -66,6 +69,22 @@ function stateFromHash(text, metrics) {
   state.sort = sort ? { column: sort.replace(/^-/, ""), down: sort.startsWith("-") } : null;
   state.open = q.get("open") || "";
   state.pair = q.getAll("pair").slice(0, 2);
+}
+
+// The budgets of a preset whose metrics the points have, in units that people write.
+function presetBudgets(preset, metrics) {
+  return preset.budgets.filter((b) => metrics.includes(b.metric)).map((b) => {
+    const unit = metricInfo(b.metric).unit;
+    return { ...b, unit: unit === "s" && b.value < 1 ? "ms" : unit };
+  });
+}
+
+// The chosen preset, while the budgets are still those that it set.
+function activePreset(presets, metrics) {
+  const preset = presets.find((p) => p.name === state.preset);
+  if (!preset) return null;
+  const bare = (list) => stable(list.map((b) => [b.metric, b.op, b.value]));
+  return bare(presetBudgets(preset, metrics)) === bare(state.budgets) ? preset : null;
 }
 
 function readBudget(text) {

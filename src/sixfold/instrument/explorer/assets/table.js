@@ -13,7 +13,7 @@ function columnsOf() {
       id: m, title: metricInfo(m).words, number: true,
       of: (g) => g.values[m], show: (g) => formatValue(g.values[m], metricInfo(m)),
     })),
-    text("fits", "Budgets", (g) => (g.status !== "ok" ? g.status.replaceAll("_", " ") : feasible(g, state.budgets) ? "met" : "missed")),
+    text("fits", "Budgets", (g) => (g.status !== "ok" ? g.status.replaceAll("_", " ") : g.worse ? "quality failed" : feasible(g, state.budgets) ? "met" : "missed")),
     text("model", "Model", (g) => g.first.model),
     text("workload", "Workload", (g) => g.workload),
     text("config", "Configuration", (g) => shortConfig(g.first)),
