@@ -12,7 +12,7 @@ from concepts import concept_pages
 from records import RESULTS, ROOT, record_section
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-README_RECORDS = ("demo", "throughput")
+README_RECORDS = ("engines", "demo", "throughput")
 
 
 def pages() -> Iterator[tuple[Path, str]]:
