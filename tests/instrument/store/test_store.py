@@ -6,7 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,20 @@ def test_two_writers_share_a_store(tmp_path: Path) -> None:
         assert process.returncode == 0, errors.decode()
     with Store(tmp_path / "results.db") as store:
         assert len(store) == 80
+
+
+def test_many_may_create_a_store_at_once(tmp_path: Path) -> None:
+    for attempt in range(20):
+        path, start = tmp_path / f"{attempt}.db", threading.Barrier(8)
+
+        def create(path: Path = path, start: threading.Barrier = start) -> int:
+            start.wait()
+            with Store(path) as store:
+                return len(store)
+
+        with ThreadPoolExecutor(8) as pool:
+            created = [pool.submit(create) for _ in range(8)]
+        assert [future.result() for future in created] == [0] * 8
 
 
 def test_refuses_what_is_no_store(tmp_path: Path) -> None:

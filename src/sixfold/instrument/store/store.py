@@ -120,6 +120,18 @@ class Store:
                 time.sleep(0.02)
 
     def _prepare(self) -> None:
+        """Look and create in one transaction, so that nobody sees a half-made file."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._create_or_refuse()
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+
+    def _create_or_refuse(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
@@ -132,8 +144,8 @@ class Store:
                 f"{self.path.name} has format {version}, this build reads {FORMAT}",
                 "export it to JSON Lines with the build that wrote it",
             )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        if tables:
+            return
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
         for statement in filter(str.strip, SCHEMA.split(";")):
