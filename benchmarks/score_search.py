@@ -11,10 +11,10 @@ from statistics import fmean, median
 
 import grids
 import replay
-import tpe
 from recording import RESULTS, save
 from sixfold.core.errors import SixfoldError
 from sixfold.core.record import Measure
+from sixfold.instrument.tuner import tpe
 from tables import render
 
 Row = dict[str, Measure]

@@ -8,6 +8,7 @@ from server_harness import PATIENCE, Server
 
 from sixfold.cli.bench import BROKEN
 from sixfold.cli.main import main
+from sixfold.instrument.store.store import Store
 
 SMALL = "random:count=6,input=20,output=5,low=65,high=90"
 """Capitals only: the fake engine obeys some words of small letters."""
@@ -30,8 +31,6 @@ def bench(server: Server, *arguments: str) -> int:
 
 
 def test_each_load_is_a_point_that_is_kept(server, tmp_path, capsys):
-    from sixfold.instrument.store.store import Store
-
     path = tmp_path / "bench.db"
     assert bench(server, "--concurrency", "1,3", "--store", str(path), "--json") == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -48,8 +47,6 @@ def test_each_load_is_a_point_that_is_kept(server, tmp_path, capsys):
 
 
 def test_repeats_with_other_prompts_share_a_key(server, tmp_path, capsys):
-    from sixfold.instrument.store.store import Store
-
     path = tmp_path / "bench.db"
     for seed in ("1", "2"):
         bench(server, "--seed", seed, "--concurrency", "2", "--store", str(path), "--no-warmup")
@@ -82,12 +79,44 @@ def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
         (["--concurrency", "2", "--rate", "1"], "give one of them"),
         (["--extra-body", "[1]"], "write"),
         (["--url", "http://192.0.2.1:1"], "consent"),
+        (["--url", "http://192.0.2.1:1", "--wait", "9"], "consent"),
+        (["--find-load"], "--slo"),
+        (["--rate", "3", "--arrivals", "ramp"], "--rate-to"),
     ],
 )
 def test_errors_come_before_any_load(server, capsys, arguments, hint):
     assert main(["bench", "--url", server.url, *arguments]) == 1
     shown = capsys.readouterr()
     assert hint in shown.err and shown.out == ""
+
+
+def test_a_ramp_is_a_load(server, capsys):
+    assert bench(server, "--rate", "20", "--rate-to", "60", "--arrivals", "ramp", "--json") == 0
+    (point,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert point["load"] == {"arrivals": "ramp", "rate": 20, "rate_to": 60, "seconds": 60}
+
+
+def test_the_highest_load_is_looked_for_below_one_that_misses(server, tmp_path, capsys):
+    path = tmp_path / "bench.db"
+    command = ["--concurrency", "3", "--slo", "ttft:p50<1us", "--find-load", "--store", str(path)]
+    assert bench(server, *command) == BROKEN
+    assert ": none: misses already at 1 at once" in capsys.readouterr().out
+    with Store(path) as store:
+        kept = [point for _, point in store.points()]
+    loads = [point.load["concurrency"] for point in kept]
+    assert loads[0] == 3 and loads[-1] == 1
+    assert len({point.seed for point in kept}) == len(kept), "prompts of their own"
+
+
+def test_waits_for_a_server_that_still_starts(tmp_path, capsys):
+    """The port answers only after the client has begun to ask."""
+    starting = Server()
+    try:
+        command = ["bench", "--url", starting.url, "--workload", SMALL, "--wait", str(PATIENCE)]
+        assert main(command) == 0
+    finally:
+        assert starting.stop() == 0
+        starting.close()
 
 
 def test_a_dead_server_is_named(capsys):

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   sixfold bench --url http://127.0.0.1:8000 --rate 4 --slo "ttft:p95<500ms;itl:p95<50ms"
   sixfold bench --workload shared-prefix:count=64,depth=1 --concurrency 1,4,16 --store bench.db
   sixfold bench --workload trace:file=trace.jsonl,first=200,block=16 --arrivals trace
+  sixfold bench --rate 2 --slo "ttft:p95<500ms" --find-load --wait 60
 
 Workloads are NAME or NAME:KEY=VALUE,...; `sixfold bench --list` shows names, keys and defaults.
 Exit code 0: done, objectives met; 1: an error; 3: an objective is broken or unknown."""
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--price-per-hour", type=float, help="$ for the servers: gives cost per M tokens"
     )
+    p.add_argument("--find-load", action="store_true",
+                   help="find the highest load that meets --slo, from the one given")  # fmt: skip
+    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
+                   help="wait for a server that still starts")  # fmt: skip
     p.add_argument("--no-warmup", action="store_true", help="measure a cold server")
     p.add_argument("--no-telemetry", action="store_true", help="read nothing beside the load")
     p.add_argument("--gpu-metrics", metavar="URL", default="", help="DCGM exporter's page")
@@ -66,9 +71,15 @@ def add_load(p: argparse.ArgumentParser) -> None:
     load.add_argument("--rate", type=float, help="open loop: sessions per second")
     load.add_argument(
         "--arrivals",
-        choices=("poisson", "constant", "trace"),
+        choices=("poisson", "constant", "ramp", "trace"),
         default="poisson",
         help="how an open loop's sessions arrive (%(default)s)",
+    )
+    load.add_argument(
+        "--rate-to", type=float, help="with --arrivals ramp: the rate that it ends at"
+    )
+    load.add_argument(
+        "--ramp-seconds", type=float, default=60.0, help="within so long (%(default)s)"
     )
     load.add_argument(
         "--burstiness", type=float, default=1.0, help="1 is Poisson, less is burstier (%(default)s)"
@@ -90,47 +101,84 @@ def run(argv: list[str]) -> int:
         print(describe())
         return 0
     from sixfold.instrument.measure import warm_up
+    from sixfold.instrument.tuner.capacity import check_capacity
 
     jobs = [_job(a, load, number) for number, load in enumerate(_loads(a))]
+    if a.find_load:
+        check_capacity(jobs[0])
     if not a.no_warmup:
         rounds = warm_up(jobs[0])
         _say(a, f"warmed up in {rounds} rounds")
-    points = list(_measured(a, jobs))
+    if a.find_load:
+        return _find_load(a, jobs[0])
+    points: list[Point] = []
+    for job in jobs:
+        points.append(_measured(a, job))
+        if _interrupted(points[-1]):
+            break
+    _print(a, points)
+    return _verdict(a, jobs[0], points)
+
+
+def _print(a: argparse.Namespace, points: "list[Point]") -> None:
+    """The points, as JSON Lines or as a table."""
     if a.json:
         import msgspec
 
         sys.stdout.writelines(msgspec.json.encode(p).decode() + "\n" for p in points)
     else:
         print(_table(points))
-    return _verdict(a, jobs[0], points)
 
 
-def _measured(a: argparse.Namespace, jobs: "list[Job]") -> "Iterator[Point]":
+def _measured(a: argparse.Namespace, job: "Job") -> "Point":
+    """One point, said and kept."""
     from sixfold.instrument.measure import Subject, measure
 
-    subject = Subject(engine=a.engine, model=jobs[0].target.model, study="bench")
-    for job in jobs:
-        point, result = measure(job, subject, None if a.json else progress_bar())
-        shape = point.fingerprint
-        _say(a, f"{point.load}: {shape['requests']} requests, input mean "
-                f"{shape['input']['mean']:.0f} {shape['unit']}, output mean "
-                f"{shape['output']['mean']:.0f}, ideal prefix reuse {shape['prefix_reuse']:.0%}, "
-                f"burstiness {shape['burstiness']:.2g}, id {shape['id']}")  # fmt: skip
-        if result.health.client_bound:
-            _say(a, f"warning: the client was the limit: {result.health.reason}")
-        if result.stopped:
-            _say(a, f"stopped early ({result.stopped}): {result.unsent} requests were not sent, "
-                    f"{result.unfinished} not answered")  # fmt: skip
-        if point.telemetry:
-            _say(a, _telemetry(point.telemetry))
-        errors = [o.error for o in result.outcomes if o.error]
-        if errors:
-            _say(a, f"{len(errors)} requests failed; the first: {errors[0]}")
-        if a.store:
-            _keep(a.store, point)
-        yield point
-        if result.stopped == "interrupted":
-            return
+    subject = Subject(engine=a.engine, model=job.target.model, study="bench")
+    point, result = measure(job, subject, None if a.json else progress_bar())
+    shape = point.fingerprint
+    _say(a, f"{point.load}: {shape['requests']} requests, input mean "
+            f"{shape['input']['mean']:.0f} {shape['unit']}, output mean "
+            f"{shape['output']['mean']:.0f}, ideal prefix reuse {shape['prefix_reuse']:.0%}, "
+            f"burstiness {shape['burstiness']:.2g}, id {shape['id']}")  # fmt: skip
+    if result.health.client_bound:
+        _say(a, f"warning: the client was the limit: {result.health.reason}")
+    if result.stopped:
+        _say(a, f"stopped early ({result.stopped}): {result.unsent} requests were not sent, "
+                f"{result.unfinished} not answered")  # fmt: skip
+    if point.telemetry:
+        _say(a, _telemetry(point.telemetry))
+    errors = [o.error for o in result.outcomes if o.error]
+    if errors:
+        _say(a, f"{len(errors)} requests failed; the first: {errors[0]}")
+    if a.store:
+        _keep(a.store, point)
+    return point
+
+
+def _interrupted(point: "Point") -> bool:
+    return bool(point.client["stopped"] == "interrupted")
+
+
+def _find_load(a: argparse.Namespace, job: "Job") -> int:
+    """Raise the load until the objectives break; each run has prompts of its own."""
+    import msgspec
+
+    from sixfold.instrument.tuner.capacity import capacity_words, find_capacity
+
+    points: list[Point] = []
+
+    def run(raised: "Job") -> "Point":
+        seed = job.seed + (len(points) << 20)
+        points.append(_measured(a, msgspec.structs.replace(raised, seed=seed)))
+        if _interrupted(points[-1]):
+            raise KeyboardInterrupt
+        return points[-1]
+
+    found = find_capacity(run, job)
+    _print(a, points)
+    _say(a, f"highest load that meets {job.slo}: {capacity_words(found, job.load)}")
+    return 0 if found.passing is not None else BROKEN
 
 
 def _telemetry(seen: dict[str, Any]) -> str:
@@ -182,12 +230,14 @@ def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
         gpu_metrics_url=a.gpu_metrics,
     )
     check(job)
-    if target.model:
-        return job
     import msgspec
 
-    from sixfold.instrument.discover import first_model
+    from sixfold.instrument.discover import first_model, wait_for
 
+    if a.wait:
+        wait_for(target, a.wait, a.allow_remote)
+    if target.model:
+        return job
     named = msgspec.structs.replace(target, model=first_model(target, a.allow_remote))
     return msgspec.structs.replace(job, target=named)
 
@@ -208,12 +258,16 @@ def _extra(text: str | None) -> dict[str, Any]:
 
 def _loads(a: argparse.Namespace) -> "list[Arrivals | int]":
     from sixfold.core.errors import ConfigError
-    from sixfold.instrument.loadgen.arrivals import constant, gamma, replay
+    from sixfold.instrument.loadgen.arrivals import constant, gamma, ramp, replay
 
     if a.concurrency and (a.rate or a.arrivals == "trace"):
         raise ConfigError("--concurrency is a closed loop, --rate an open one", "give one of them")
     if a.arrivals == "trace":
         return [replay()]
+    if a.arrivals == "ramp":
+        if not (a.rate and a.rate_to):
+            raise ConfigError("a ramp goes from a rate to a rate", "give --rate and --rate-to")
+        return [ramp(a.rate, a.rate_to, a.ramp_seconds, a.seed)]
     if a.rate:
         constant_rate = a.arrivals == "constant"
         return [constant(a.rate) if constant_rate else gamma(a.rate, a.burstiness, a.seed)]

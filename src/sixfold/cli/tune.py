@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from sixfold.instrument.measure import Job
     from sixfold.instrument.store.store import Store
     from sixfold.instrument.tuner.trial import Tuner
-    from sixfold.instrument.tuner.tune import Found
+    from sixfold.instrument.tuner.tune import Found, MakeTuner
 
 EXAMPLES = """examples:
   sixfold tune smollm2-135m --workload chat:count=8 --slo "ttft:p95<1s;itl:p95<100ms" --budget 5m
   sixfold tune smollm2-135m --engine sixfold,llamacpp --executable llamacpp=./llama-server \\
       --model-for llamacpp=model.gguf --rate 4 --slo preset:chat@llm-d-planner --store tune.db
+  sixfold tune smollm2-135m --rate 2 --slo "ttft:p95<1s" --find-load
   sixfold tune smollm2-135m --space "max_num_seqs=[4,16];max_num_batched_tokens=[128,512]" --dry-run
 
 Run it again with the same arguments after a stop or a kill: it goes on where it was.
 Lossy settings (weights or KV in fewer bits) are only tried with --allow-lossy."""
 
 NOTHING_FEASIBLE = 3
+SEARCHES = ("auto", "halving", "random", "grid", "tpe")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +56,11 @@ def parser() -> argparse.ArgumentParser:
                    "output_throughput without --slo)")  # fmt: skip
     p.add_argument("--budget", default="5m", help="time for it all: 90s, 20m, 2h (%(default)s)")
     p.add_argument("--runs", type=int, help="most runs of the search (half the grid)")
-    p.add_argument("--search", choices=("auto", "random", "grid"), default="auto")
+    p.add_argument("--search", choices=SEARCHES, default="auto",
+                   help="tpe is Optuna's: pip install 'sixfold[tune]' (%(default)s)")  # fmt: skip
+    p.add_argument("--find-load", action="store_true",
+                   help="then, beyond the budget, find the highest load that meets --slo, "
+                   "of the defaults and of the best")  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--study", default="", help="its name in the store (made of the arguments)")
     p.add_argument("--store", default="sixfold-tune.db", metavar="FILE", help="(%(default)s)")
@@ -72,9 +78,12 @@ def run(argv: list[str]) -> int:
 
     from sixfold.instrument.store.follow import under_way
     from sixfold.instrument.store.store import Store
+    from sixfold.instrument.tuner.capacity import check_capacity
 
     plans = [(spec, _space(a, spec.engine)) for spec in _specs(a)]
     job = _job(a)
+    if a.find_load:
+        check_capacity(job)
     for spec, space in plans:
         print(_plan_line(spec, space))
     if a.dry_run:
@@ -116,7 +125,7 @@ def _tune_all(
     for spec, space in plans:
         found[spec.engine] = _tune(a, spec, space, job, store)
         size = 3 * prod(map(len, space.values()))
-        print("\n".join(verdict_lines(found[spec.engine], job.slo, _objective(a), size)))
+        print("\n".join(verdict_lines(found[spec.engine], job, _objective(a), size)))
     if len(found) > 1:
         print("\n" + engines_table(found, _objective(a)))
     return found
@@ -143,6 +152,7 @@ def _tune(
         job=job,
         objective=_objective(a),
         seconds=seconds(a.budget) / len(a.engine.split(",")),
+        find_load=a.find_load,
     )
     check = QualityCheck(spec) if _tries_lossy(a, spec.engine) else None
     logs = Path(a.store).resolve().parent / "sixfold-logs"
@@ -154,20 +164,29 @@ def _tune(
         return tune(study, _searcher(a, space), store, runner, _teller(study.objective))
 
 
-def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> "Tuner":
+def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> "MakeTuner":
+    """Makes the search that was asked for, once the noise is known."""
     from itertools import product
 
+    from sixfold.instrument.tuner.halving import HalvingSearch
     from sixfold.instrument.tuner.search import Search, SearchPlan
     from sixfold.instrument.tuner.space import space_of
+    from sixfold.instrument.tuner.tpe import TpeSearch
     from sixfold.instrument.tuner.trial import grid_search, random_search
 
     grid = [dict(zip(space, row, strict=True)) for row in product(*space.values())]
-    if a.search == "grid":
-        return grid_search(grid, seed=a.seed)
     budget = a.runs or max(6, len(grid) // 2)
-    if a.search == "random":
-        return random_search(grid, budget, a.seed)
-    return Search(grid, space_of(grid), SearchPlan(budget=budget, seed=a.seed))
+    if a.search == "auto":
+        known = space_of(grid)
+        return lambda noise: Search(grid, known, SearchPlan(budget, seed=a.seed, noise=noise))
+    plain: dict[str, Callable[[], Tuner]] = {
+        "grid": lambda: grid_search(grid, seed=a.seed),
+        "random": lambda: random_search(grid, budget, a.seed),
+        "halving": lambda: HalvingSearch(grid, budget, a.seed),
+        "tpe": lambda: TpeSearch(grid, budget, a.seed),
+    }
+    made = plain[a.search]()
+    return lambda _noise: made
 
 
 def _teller(objective: str) -> "Callable[[Point, float], None]":
@@ -257,8 +276,14 @@ def _space(a: argparse.Namespace, engine: str) -> "dict[str, tuple[Scalar, ...]]
 def _plan_line(spec: "EngineSpec", space: "dict[str, tuple[Scalar, ...]]") -> str:
     from math import prod
 
+    from sixfold.instrument.backends import backend
+    from sixfold.instrument.backends.spec import tested_words
+
     values = "; ".join(f"{name}={list(values)}" for name, values in space.items())
-    return f"{spec.engine}: {prod(map(len, space.values()))} configurations of {values}"
+    size = prod(map(len, space.values()))
+    words = tested_words(backend(spec.engine))
+    tested = f" ({words})" if words else ""
+    return f"{spec.engine}{tested}: {size} configurations of {values}"
 
 
 def _tries_lossy(a: argparse.Namespace, engine: str) -> bool:

@@ -1,5 +1,6 @@
 """What a running server says of itself: its models. Not here: its metrics (backends)."""
 
+import time
 import urllib.error
 import urllib.request
 
@@ -9,6 +10,7 @@ from sixfold.core.errors import ConfigError
 from sixfold.instrument.loadgen.client import Target
 
 TIMEOUT = 5.0
+POLL_SECONDS = 0.25
 MAX_BYTES = 1 << 20
 
 
@@ -18,6 +20,20 @@ class _Model(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Model]
+
+
+def wait_for(target: Target, seconds: float, allow_remote: bool = False) -> None:
+    """Wait until the server names its model. Raises ConfigError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            first_model(target, allow_remote)
+            return
+        except ConfigError:
+            refused = not (target.loopback or allow_remote)
+            if refused or time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def first_model(target: Target, allow_remote: bool = False) -> str:

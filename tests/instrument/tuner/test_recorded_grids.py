@@ -106,7 +106,7 @@ def test_budgets_are_shares_of_runs_and_of_configurations() -> None:
 
 def test_tpe_plays_by_the_same_rules() -> None:
     pytest.importorskip("optuna")
-    import tpe
+    from sixfold.instrument.tuner import tpe
 
     found = replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
     assert replay.hits(one.ratio for one in found) == 3

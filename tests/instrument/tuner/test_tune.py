@@ -7,17 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.instrument.backends.spec import EngineSpec, Scalar
+from sixfold.instrument.loadgen.arrivals import Arrivals, constant, replay
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job, Subject, failed_point
 from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.capacity import capacity_plan, find_capacity, raised
 from sixfold.instrument.tuner.outcome import Tried
 from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.tell import verdict_lines
 from sixfold.instrument.tuner.trial import Trial, TrialResult, grid_search
-from sixfold.instrument.tuner.tune import CONFIRM_SEED, Found, Study, tune
+from sixfold.instrument.tuner.tune import CONFIRM_SEED, PRIOR_NOISE, Found, Study, tune
 from sixfold.instrument.workloads.presets import parse_workload
 
 JOB = Job(
@@ -82,16 +85,20 @@ class Engine:
         if seqs == 16:
             point = failed_point(job, subject, "did_not_start", "it would not")
         else:
-            values = {"goodput": float(seqs), "ttft:p95": 2.0 if seqs == 64 else 0.5}
+            assert isinstance(job.load, int)
+            late = seqs == 64 or job.load > 2 * seqs
+            values = {"goodput": float(seqs), "ttft:p95": 2.0 if late else 0.5}
             point = msgspec.structs.replace(
                 failed_point(job, subject, "failed", "x"), status="ok", reason="", values=values
             )
         return msgspec.structs.replace(point, id=name)
 
 
-def run(path: Path, engine: Engine, tuner: Listener | None = None) -> Found:
+def run(path: Path, engine: Engine, tuner: Listener | None = None, study: Study = STUDY) -> Found:
     with Store(path) as store:
-        return tune(STUDY, tuner or Listener(), store, engine, lambda point, spent: None)
+        return tune(
+            study, lambda noise: tuner or Listener(), store, engine, lambda point, spent: None
+        )
 
 
 def test_finds_the_best_that_keeps_the_objectives(tmp_path: Path) -> None:
@@ -144,10 +151,57 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, seed: int) -> Non
     assert found.winner is not None and found.winner.points[0].config == {"seqs": 32}
 
 
+def test_the_search_hears_of_the_noise(tmp_path: Path) -> None:
+    class Noisy(Engine):
+        def run(self, trial: PlannedRun, job: Job) -> Point:
+            point = super().run(trial, job)
+            values = point.values | {"goodput": 8.0 * (1 + 0.1 * (job.seed % 3 - 1))}
+            return msgspec.structs.replace(point, values=values)
+
+    heard: list[float] = []
+
+    def make(noise: float) -> Listener:
+        heard.append(noise)
+        return Listener()
+
+    for engine in (Engine(), Noisy()):
+        with Store(tmp_path / f"{len(heard)}.db") as store:
+            found = tune(STUDY, make, store, engine, lambda point, spent: None)
+        assert found.noise == heard[-1]
+    assert heard[0] < PRIOR_NOISE < heard[1] < 0.1
+
+
+def test_the_highest_load_of_both_and_nothing_twice(tmp_path: Path) -> None:
+    study = msgspec.structs.replace(STUDY, find_load=True)
+    engine = Engine()
+    found = run(tmp_path / "s.db", engine, study=study)
+    baseline, best = found.capacity
+    assert (baseline.passing, best.passing) == (16, 64), "twice the sequences, and no more"
+    assert baseline.failing is not None and baseline.failing <= 16 * 1.1 + 1
+    assert set(engine.runs.values()) == {1}
+    again = Engine()
+    assert run(tmp_path / "s.db", again, study=study).capacity == found.capacity
+    assert not again.runs, "a study that is done runs nothing"
+    text = "\n".join(verdict_lines(found, JOB, "goodput", 12))
+    assert "highest load of the best that meets ttft:p95<1s: 64 at once (misses at" in text
+
+
+def test_a_higher_load_brings_more_sessions() -> None:
+    more = raised(JOB, 10)
+    assert (more.load, len(more.workload.build(0))) == (10, 10)
+    steady = msgspec.structs.replace(JOB, load=constant(2.0))
+    faster = raised(steady, 3.0)
+    assert isinstance(faster.load, Arrivals)
+    assert (faster.load.rate, len(faster.workload.build(0))) == (3.0, 6)
+    with pytest.raises(ConfigError, match="no one rate"):
+        capacity_plan(replay())
+    with pytest.raises(ConfigError, match="needs objectives"):
+        find_capacity(lambda job: pytest.fail(), msgspec.structs.replace(JOB, slo=None))
+
+
 def test_a_budget_that_is_over_still_measures_the_baseline(tmp_path: Path) -> None:
     study = msgspec.structs.replace(STUDY, seconds=1e-6)
-    with Store(tmp_path / "s.db") as store:
-        found = tune(study, Listener(), store, Engine(), lambda point, spent: None)
+    found = run(tmp_path / "s.db", Engine(), study=study)
     assert found.configurations == 1 and found.winner is not None
     assert found.winner.key == found.baseline.key and found.final_winner == ()
 
@@ -171,7 +225,7 @@ def test_what_fails_the_quality_check_never_wins_and_is_said(tmp_path: Path) -> 
         assert found.refused == 1
         assert (32, TrialResult(failure="quality: other words")) in tuner.told
         tuner = Listener()
-    text = "\n".join(verdict_lines(found, JOB.slo, "goodput", 12))
+    text = "\n".join(verdict_lines(found, JOB, "goodput", 12))
     assert "the quality check refused 1 of 5 configurations" in text
 
 
@@ -186,5 +240,5 @@ def test_the_table_tells_the_quality_of_lossy_settings() -> None:
         resumed=0,
         configurations=2,
     )
-    text = "\n".join(verdict_lines(found, None, "goodput", 12))
+    text = "\n".join(verdict_lines(found, JOB, "goodput", 12))
     assert "quality (%)" in text and "62" in text

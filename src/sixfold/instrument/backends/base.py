@@ -30,6 +30,7 @@ from sixfold.instrument.backends.spec import (
     Request,
     Symptom,
     shown_command,
+    tested_words,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "reset_cache",
     "start",
     "stop",
+    "version_words",
     "was_tested",
 ]
 
@@ -209,6 +211,13 @@ def was_tested(engine: EngineKind, version: str) -> bool:
         return False
     low, high = map(_numbers, engine.tested)
     return low <= _numbers(version)[: max(len(low), len(high))] <= high
+
+
+def version_words(engine: EngineKind, version: str) -> str:
+    """What to say of a version that runs: nothing, if it lies in the range that was tested."""
+    if engine.tested is None or not version or was_tested(engine, version):
+        return ""
+    return f"this is {engine.name} {version}, {tested_words(engine)}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -43,6 +43,7 @@ BACKEND = EngineKind(
     reset=_reset,
     aliases=LLAMACPP,
     version=("/props", "build_info"),
+    tried="tested with the llama.cpp of llama-cpp-python 0.3.36",
     symptoms=(
         Symptom(
             r"failed to (open|load|read).*gguf|invalid magic|failed to load model",

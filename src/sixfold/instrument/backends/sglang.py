@@ -39,6 +39,7 @@ BACKEND = EngineKind(
     reset=lambda _spec: (Request("POST", "/flush_cache"),),
     aliases=SGLANG,
     version=("/get_server_info", "version"),
+    tried="never run by us: it needs a GPU; 0.5.23's own parser takes all flags tried here",
     symptoms=(
         Symptom(
             r"No module named '?sglang",

@@ -97,11 +97,21 @@ class EngineKind:
     """Path and JSON key of the version."""
     tested: tuple[str, str] | None = None
     """Lowest and highest version that was run; None: none was."""
+    tried: str = ""
+    """What was tried, in words, where no version tells."""
     symptoms: tuple[Symptom, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment that it needs; the spec's own goes before it."""
     install: str = ""
     """One line: how to get it."""
+
+
+def tested_words(engine: EngineKind) -> str:
+    """What this engine's module was tried with; empty where versions don't matter."""
+    if engine.tested is not None:
+        low, high = engine.tested
+        return f"tested with {low}" if low == high else f"tested with {low} to {high}"
+    return engine.tried
 
 
 def flag_args(flags: Mapping[str, Scalar], negates: bool = True) -> list[str]:

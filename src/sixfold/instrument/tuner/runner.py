@@ -24,6 +24,7 @@ from sixfold.instrument.backends.base import (
     reset_cache,
     start,
     stop,
+    version_words,
 )
 from sixfold.instrument.backends.spec import EngineSpec, Scalar, shown_command
 from sixfold.instrument.discover import first_model
@@ -71,6 +72,7 @@ class Runner:
         self._running: Running | None = None
         self._spec: EngineSpec | None = None
         self._fresh = False
+        self._version = ""
         self.starts = 0
         """Servers started."""
 
@@ -108,8 +110,7 @@ class Runner:
         model = target.model or first_model(target)
         placed = msgspec.structs.replace(job, target=msgspec.structs.replace(target, model=model))
         self._prepare(placed)
-        version = ask_version(running)
-        known = msgspec.structs.replace(subject, engine_version=version)
+        known = msgspec.structs.replace(subject, engine_version=self._version)
         point, result = measure(placed, known, self._show)
         if result.stopped == "interrupted":
             raise KeyboardInterrupt  # half a run is no point: it would be taken for a whole one
@@ -146,6 +147,9 @@ class Runner:
         self._running = start(spec, log_dir=self._log_dir, timeout=START_SECONDS)
         self._spec, self._fresh = spec, True
         self.starts += 1
+        self._version = ask_version(self._running)
+        if words := version_words(backend(spec.engine), self._version):
+            self._say(words)
         return self._running
 
     def _prepare(self, job: Job) -> None:

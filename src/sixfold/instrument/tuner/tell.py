@@ -5,8 +5,9 @@ Not here: finding it (tune.py), pages (explorer).
 
 from collections.abc import Iterator, Mapping
 
-from sixfold.core.slo import Slo
+from sixfold.instrument.measure import Job
 from sixfold.instrument.tables import shown, shown_unit, table
+from sixfold.instrument.tuner.capacity import capacity_words
 from sixfold.instrument.tuner.outcome import Price, Tried
 from sixfold.instrument.tuner.tune import Found
 from sixfold.instrument.tuner.verdict import Comparison
@@ -19,16 +20,17 @@ QUALITY = "quality"
 """A column for lossy settings: the part of the baseline's answers that is the same."""
 
 
-def verdict_lines(found: Found, slo: Slo | None, objective: str, grid: int) -> Iterator[str]:
+def verdict_lines(found: Found, job: Job, objective: str, grid: int) -> Iterator[str]:
     """The result of one engine; `grid`: runs of the whole grid with three repeats."""
     yield ""
     if found.refused:
         tried = found.configurations
         yield f"the quality check refused {found.refused} of {tried} configurations"
     if found.winner is None:
-        yield f"nothing of {found.configurations} configurations meets {slo}"
+        yield f"nothing of {found.configurations} configurations meets {job.slo}"
         yield "hint: loosen a clause, lower the load, or widen --space"
         yield _table({"defaults": found.baseline}, objective)
+        yield from _capacities(found, job)
         return
     if found.winner.key == found.baseline.key:
         yield f"the defaults are the best of {found.configurations} configurations tried"
@@ -41,11 +43,19 @@ def verdict_lines(found: Found, slo: Slo | None, objective: str, grid: int) -> I
     yield _table(rows, objective)
     yield f"\nrun it with:\n  {found.winner.points[0].command}"
     yield from map(_price, found.prices, [objective] * len(found.prices))
+    yield from _capacities(found, job)
+    yield f"one run varies by {found.noise:.1%} (coefficient of variation, defaults)"
     yield (
         f"{found.runs} runs of {found.configurations} configurations; the whole grid, three times "
         f"over, has {grid}"
         + (f"; {found.resumed} runs were taken from before" * bool(found.resumed))
     )
+
+
+def _capacities(found: Found, job: Job) -> Iterator[str]:
+    for name, limit in zip(("defaults", "best"), found.capacity, strict=False):
+        words = capacity_words(limit, job.load)
+        yield f"highest load of the {name} that meets {job.slo}: {words}"
 
 
 def engines_table(found: Mapping[str, Found], objective: str) -> str:

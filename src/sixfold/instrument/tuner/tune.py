@@ -7,7 +7,8 @@ running it (a runner), words for the result (tell.py).
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import log
 from statistics import median
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from sixfold.core.point import Point
 from sixfold.instrument.backends.spec import EngineSpec, Scalar
 from sixfold.instrument.measure import Job
 from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.bracket import BracketResult
+from sixfold.instrument.tuner.capacity import find_capacity
 from sixfold.instrument.tuner.outcome import (
     Price,
     Tried,
@@ -27,14 +30,20 @@ from sixfold.instrument.tuner.outcome import (
     tried,
 )
 from sixfold.instrument.tuner.runner import PlannedRun
+from sixfold.instrument.tuner.surrogate import pooled_noise
 from sixfold.instrument.tuner.trial import Tuner
 from sixfold.instrument.tuner.verdict import CallRules, Comparison, compare, pair_order
 
 Config = Mapping[str, Scalar]
+MakeTuner = Callable[[float], Tuner]
+"""A search, from the noise floor: the coefficient of variation of one run."""
+PRIOR_NOISE = 0.03
 FINALS = 0.4
 """The part of a budget that finals are kept room for, at most."""
 CONFIRM_SEED = 1 << 30
 """Seeds from here on are for confirmation: no search ever sends their prompts."""
+CAPACITY_SEED = 1 << 31
+"""Seeds from here on are for loads other than the one that is tuned for."""
 
 
 class TrialRunner(Protocol):
@@ -60,6 +69,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """When the finals may call, and with which error."""
     noise_runs: int = 3
     """Runs of the baseline before all else: the noise floor."""
+    find_load: bool = False
+    """Find the highest load that baseline and winner carry, after the budget."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +84,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison | None = None
     """The finals' call; None without finals, or where a final had nothing to compare."""
     prices: tuple[Price, ...] = ()
+    noise: float = PRIOR_NOISE
+    """Coefficient of variation of one run of the baseline, as the search was told."""
+    capacity: tuple[BracketResult, ...] = ()
+    """With find_load: of the baseline, and of the winner where that is another."""
     runs: int
     """All runs, those taken from the store included."""
     resumed: int
@@ -101,8 +116,8 @@ class _Book:
         """Seconds that a run takes, its server's start included: the median."""
         return median(self._took) if self._took else 0.0
 
-    def run(self, config: Config, first_seed: int = 0) -> Point:
-        """The next repeat of a configuration, with prompts of its own."""
+    def run(self, config: Config, first_seed: int = 0, job: Job | None = None) -> Point:
+        """The next repeat of a configuration, with prompts of its own; of another job, if given."""
         flags = self._study.spec.flags | dict(config)
         name = (repr(sorted(flags.items())), first_seed)
         repeat = self._repeats.get(name, 0)
@@ -113,7 +128,7 @@ class _Book:
             repeat=repeat + first_seed,
         )
         seed = self._study.job.seed + first_seed + repeat
-        job = msgspec.structs.replace(self._study.job, seed=seed)
+        job = msgspec.structs.replace(job or self._study.job, seed=seed)
         point = self._known.get(trial.id(job))
         if point is None:
             began = time.monotonic()
@@ -128,7 +143,7 @@ class _Book:
 
 def tune(
     study: Study,
-    tuner: Tuner,
+    make_tuner: MakeTuner,
     store: Store,
     runner: TrialRunner,
     tell: Callable[[Point, float], None],
@@ -144,7 +159,9 @@ def tune(
         tell(point, 1 - (end - time.monotonic()) / study.seconds)
         return point
 
-    baseline, *_ = [told(book.run({})) for _ in range(study.noise_runs)]
+    first = [told(book.run({})) for _ in range(study.noise_runs)]
+    noise = noise_floor(first, study.objective)
+    tuner = make_tuner(noise)
     most = study.seconds * FINALS
     while True:
         # While nothing is feasible there is nothing to keep room for.
@@ -157,7 +174,7 @@ def tune(
         point = told(book.run(trial.config))
         tuner.tell(trial, trial_result(point, study.job.slo, study.objective))
     groups = tried(book.points)
-    winner = _winner(study, tuner, groups, baseline)
+    winner = _winner(study, tuner, groups, first[0])
     finals = _finals(study, book, (groups[0], winner), end, told)
     return Found(
         baseline=groups[0],
@@ -166,11 +183,40 @@ def tune(
         final_winner=tuple(theirs for _, theirs in finals),
         comparison=_compared(study, finals),
         prices=tuple(prices(groups, study.job.slo, study.objective)),
+        noise=noise,
+        capacity=tuple(_capacities(study, book, (groups[0], winner), told)),
         runs=len(book.points),
         resumed=book.resumed,
         configurations=len(groups),
         refused=sum(bool(one.worse) for one in groups),
     )
+
+
+def noise_floor(points: Sequence[Point], objective: str) -> float:
+    """Coefficient of variation of one run, from repeats of one configuration and a prior."""
+    scores = [log(v) for point in points if (v := point.values.get(objective, 0.0)) > 0]
+    return min(0.5, pooled_noise({0: scores} if scores else {}, PRIOR_NOISE))
+
+
+def _capacities(
+    study: Study,
+    book: _Book,
+    rivals: tuple[Tried, Tried | None],
+    told: Callable[[Point], Point],
+) -> Iterator[BracketResult]:
+    """The highest load that each carries."""
+    if not study.find_load:
+        return
+    baseline, winner = rivals
+    configs: list[Config] = [{}]
+    if winner is not None and winner.key != baseline.key:
+        configs.append(winner.points[0].config)
+    for config in configs:
+
+        def run(job: Job, config: Config = config) -> Point:
+            return told(book.run(config, CAPACITY_SEED, job))
+
+        yield find_capacity(run, study.job)
 
 
 def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point) -> Tried | None:

@@ -1,6 +1,7 @@
-"""Optuna's TPE under our ask-and-tell protocol, for comparison (`pip install sixfold[tune]`).
+"""Optuna's TPE under our ask-and-tell protocol: `pip install "sixfold[tune]"`.
 
-Bergstra et al. (2011). Not here: our own searches (sixfold.instrument.tuner).
+Bergstra et al. (2011). Imports optuna only when a search is made. Not here: our own search
+(search.py), which finds more with the same runs.
 """
 
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 from math import log, prod
 from typing import Any
 
+from sixfold.core.errors import ConfigError
 from sixfold.instrument.tuner.space import Parameter, Scalar, space_of
 from sixfold.instrument.tuner.trial import Ledger, Trial, TrialResult
 
@@ -28,6 +30,8 @@ class TpeSearch:
     """
 
     def __init__(self, configurations: Sequence[dict[str, Scalar]], budget: int, seed: int) -> None:
+        if not installed():
+            raise ConfigError("optuna is not installed here", 'pip install "sixfold[tune]"')
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -35,7 +39,7 @@ class TpeSearch:
         self._parameters = [p for p in space_of(configurations).parameters
                             if isinstance(p, Parameter)]  # fmt: skip
         if prod(len(p.values) for p in self._parameters) != len(configurations):
-            raise ValueError("TPE is given whole products only")
+            raise ConfigError("TPE takes whole products of values only", "--search auto takes any")
         self._places = {self._key(config): i for i, config in enumerate(configurations)}
         sampler = optuna.samplers.TPESampler(seed=seed)
         self._study: Any = optuna.create_study(direction="maximize", sampler=sampler)
@@ -52,7 +56,7 @@ class TpeSearch:
         return self._asked[0]
 
     def tell(self, trial: Trial, result: TrialResult) -> None:
-        """Note a result."""
+        """Note the result of the trial that was asked for."""
         assert self._asked is not None, "ask first"
         self._ledger.add(trial, result)
         value = WORST - (1.0 if result.failure else max(result.violation, 0.0))
