@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recording import save
+from sixfold.core.record import Measure
 from sixfold.instrument.loadgen.arrivals import Arrivals, constant, poisson
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Session, Turn
 from sixfold.instrument.loadgen.run import Limits, LoadResult, run_load
+from tables import render
 
 SOURCE = Path(__file__).parent / "native" / "null_server.cpp"
 PROMPT = tuple(range(1000, 1032))
@@ -46,17 +49,18 @@ def drive(url: str, load: Arrivals | int, count: int) -> LoadResult:
     return run_load(target, [session] * count, load, limits=Limits(seconds=60.0, drain=10.0))
 
 
-def show(name: str, result: LoadResult) -> None:
-    """One line."""
-    failed = [o.error for o in result.outcomes if o.error]
+def row(result: LoadResult) -> dict[str, Measure]:
+    """A table's row."""
+    failed = sum(bool(o.error) for o in result.outcomes) + result.unfinished
     health = result.health
-    print(
-        f"{name:<24} {len(result.outcomes) / result.seconds:7.0f} streams/s  "
-        f"late p99 {health.late_p99 * 1e3:8.2f} ms  loop lag p99 {health.lag_p99 * 1e3:6.2f} ms  "
-        f"cpu {health.cpu_share:4.0%}  client_bound {health.client_bound} "
-        f"{health.reason}{'; failed: ' + failed[0] if failed else ''}",
-        flush=True,
-    )
+    return {
+        "streams/s": Measure(values=[len(result.outcomes) / result.seconds], unit="1/s"),
+        "sent late, p99": Measure(values=[health.late_p99 * 1e3], unit="ms"),
+        "loop lag, p99": Measure(values=[health.lag_p99 * 1e3], unit="ms"),
+        "client's CPU": Measure(values=[health.cpu_share * 100], unit="%"),
+        "marked client-bound": Measure(values=[float(health.client_bound)], unit="of 1"),
+        "failed": Measure(values=[float(failed)], unit="streams"),
+    }
 
 
 def parse() -> argparse.Namespace:
@@ -66,6 +70,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each open loop")
     parser.add_argument("--concurrency", type=int, default=16, help="of the closed loop")
     parser.add_argument("--together", action="store_true", help="write all 8 chunks at once")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", action="store_true", help="write docs/results/")
     return parser.parse_args()
 
 
@@ -73,12 +79,25 @@ def main() -> None:
     """Closed loop, open loops at the rate, and one at five times the rate."""
     args = parse()
     count = int(args.rate * args.seconds)
+    loads: dict[str, Arrivals | int] = {
+        f"closed loop, {args.concurrency}": args.concurrency,
+        f"constant, {args.rate:.0f}/s": constant(args.rate),
+        f"Poisson, {args.rate:.0f}/s": poisson(args.rate),
+        f"constant, {5 * args.rate:.0f}/s": constant(5 * args.rate),
+    }
+    rows: dict[str, dict[str, Measure]] = {name: {} for name in loads}
     with null_server(apart=not args.together) as url:
         drive(url, args.concurrency, 500)
-        show("closed loop", drive(url, args.concurrency, count))
-        show("open loop, constant", drive(url, constant(args.rate), count))
-        show("open loop, Poisson", drive(url, poisson(args.rate), count))
-        show("open loop, 5 x the rate", drive(url, constant(5 * args.rate), count))
+        for _ in range(args.rounds):
+            for name, load in loads.items():
+                for key, one in row(drive(url, load, count)).items():
+                    kept = rows[name].get(key, Measure(values=[], unit=one.unit)).values
+                    rows[name][key] = Measure(values=[*kept, *one.values], unit=one.unit)
+    print(render(rows))
+    if args.record:
+        workload = {"seconds": args.seconds, "rounds": args.rounds, "chunks": 8,
+                    "apart": not args.together}  # fmt: skip
+        save("client_capacity", "What one client process can take", workload, rows)
 
 
 if __name__ == "__main__":
