@@ -6,12 +6,12 @@ here: agreement with another client on a real engine (agreement.py).
 """
 
 import argparse
-import multiprocessing
+import json
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any
 
 from recording import ROOT, save
@@ -25,7 +25,7 @@ from sixfold.instrument.loadgen.run import LoadResult, run_load
 from tables import render
 
 sys.path.insert(0, str(ROOT / "tests"))
-from instrument.loadgen.mock_server import HEAD, LAST, MockServer, Seen, Step, chunk, finish, token
+from instrument.loadgen.mock_server import HEAD, LAST, MockServer, Step, chunk, finish, token
 
 GROUPS, PER_CHUNK = 8, 2
 SHARE, SECONDS = 0.02, 1e-3
@@ -41,48 +41,42 @@ def script(_body: dict[str, Any], number: int) -> list[Step]:
     return [*steps, chunk(finish(GROUPS * PER_CHUNK)), LAST]
 
 
-def serve(pipe: Connection) -> None:
-    """Serve until told to end, then tell what was sent when."""
+def serve() -> None:
+    """Say where, serve until standard input ends, then tell what was sent when."""
     with MockServer(script) as server:
-        pipe.send(server.url)
-        pipe.recv()
-    pipe.send(server.seen)
+        print(server.url, flush=True)
+        sys.stdin.read()
+    print(json.dumps([(seen.arrived, seen.writes, seen.ended) for seen in server.seen]))
 
 
 @contextmanager
-def served(seen: list[Seen]) -> Iterator[str]:
-    """A server's URL; in the end `seen` holds what it stamped."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs,))
-    process.start()
-    try:
-        yield ours.recv()
-        ours.send("end")
-        seen.extend(ours.recv())
-    finally:
-        process.join(30)
-        process.kill()
+def served(seen: list[RequestTrace]) -> Iterator[str]:
+    """A server's URL; in the end `seen` holds what it sent, by its stamps."""
+    command = [sys.executable, __file__, "--serve"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        stamps, _ = process.communicate()
+    seen.extend(truth(*one) for one in json.loads(stamps))
 
 
-def truth(seen: Seen) -> RequestTrace:
-    """The trace that the server's own stamps make."""
-    times = [t for t in seen.writes[1 : 1 + GROUPS] for _ in range(PER_CHUNK)]
-    return RequestTrace(
-        arrival=seen.arrived, token_times=tuple(times), end=seen.ended, num_prompt_tokens=7
-    )
+def truth(arrived: float, writes: list[float], ended: float) -> RequestTrace:
+    """The trace of one request; the first write is the head."""
+    times = tuple(t for t in writes[1 : 1 + GROUPS] for _ in range(PER_CHUNK))
+    return RequestTrace(arrival=arrived, token_times=times, end=ended, num_prompt_tokens=7)
 
 
 def run(load: Arrivals | int, count: int) -> tuple[LoadResult, list[RequestTrace]]:
     """One run: what the client saw, and what was sent."""
-    seen: list[Seen] = []
+    seen: list[RequestTrace] = []
     with served(seen) as url:
         session = Session(turns=(Turn(text="p", max_tokens=4),))
         result = run_load(Target(url=url), [session] * count, load)
     failed = [o.error for o in result.outcomes if o.error]
     if failed or len(seen) != count:
         raise SystemExit(f"{len(failed)} requests failed: {failed[:1]}")
-    return result, [truth(one) for one in seen]
+    return result, seen
 
 
 def errors(result: LoadResult, true: list[RequestTrace]) -> dict[str, tuple[float, float]]:
@@ -107,7 +101,11 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--record", action="store_true", help="write docs/results/percentiles.json")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.serve:
+        serve()
+        return 0
     loads: dict[str, Arrivals | int] = {"open loop, 20/s": poisson(20.0), "closed loop, 16": 16}
     rows: dict[str, dict[str, Measure]] = {}
     wrong: list[str] = []
