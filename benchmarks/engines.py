@@ -129,9 +129,18 @@ def main() -> None:
     print("\n" + render(results))
     if a.record:
         write_lines(RESULTS / "engines.jsonl", points)
-        save("engines", "Three engines, one model in bf16, one chat workload",
-             {"workload": WORKLOAD, "slo": SLO, "rounds": a.rounds, "model": a.model}, results,
-             "goodput counts requests that keep the objectives by themselves.")  # fmt: skip
+        bound = [
+            f"{p.engine} x{p.load['concurrency']}" for p in points if p.client.get("client_bound")
+        ]
+        save(
+            "engines",
+            "Three engines, one model in bf16, one chat workload",
+            {"workload": WORKLOAD, "slo": SLO, "rounds": a.rounds, "model": a.model},
+            results,
+            "goodput counts requests that keep the objectives by themselves. Client and server "
+            f"share the cores; {len(bound)} of {len(points)} runs were marked client-bound"
+            + (f" ({', '.join(bound)})." if bound else "."),
+        )
 
 
 if __name__ == "__main__":

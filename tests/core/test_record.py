@@ -1,5 +1,6 @@
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,22 @@ def test_refuses_unknown_fields_other_formats_and_broken_files(tmp_path: Path) -
 
 def test_a_folder_without_git_is_unknown_and_dirty(tmp_path: Path) -> None:
     assert git_state(tmp_path) == ("unknown", True)
+
+
+def test_records_are_not_changed_code(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@e", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True)
+
+    (tmp_path / "code.py").write_text("1")
+    (tmp_path / "docs").mkdir()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (tmp_path / "docs" / "record.json").write_text("{}")
+    assert git_state(tmp_path)[1] is False
+    (tmp_path / "code.py").write_text("2")
+    assert git_state(tmp_path)[1] is True
 
 
 def test_the_machine_is_read() -> None:

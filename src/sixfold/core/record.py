@@ -73,14 +73,18 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def git_state(root: Path) -> tuple[str, bool]:
-    """(commit, dirty) of a checkout; ("unknown", True) where there is none."""
+    """(commit, dirty) of a checkout; ("unknown", True) where there is none.
+
+    Dirty means changed code: records and pages made of them (docs/) do not count, so that one
+    record after the other can be made on a commit.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!docs"))
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
 
