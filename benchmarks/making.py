@@ -63,11 +63,11 @@ def spec_of(a: argparse.Namespace) -> EngineSpec:
     return spec
 
 
-def job_of(a: argparse.Namespace, concurrency: int) -> Job:
-    """The workload under one load."""
+def job_of(a: argparse.Namespace, workload: str, concurrency: int) -> Job:
+    """A workload under one load."""
     job = Job(
         target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
-        workload=parse_workload(a.workload),
+        workload=parse_workload(workload),
         load=concurrency,
         seed=a.seed,
         slo=parse_slo(a.slo) if a.slo else None,

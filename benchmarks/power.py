@@ -93,7 +93,7 @@ def judged(recorded: grids.Recorded) -> tuple[list[float], Calls, Calls]:
 
 def measure(a: argparse.Namespace) -> bool:
     """Make the repeats that are missing and write the file; False if it was stopped."""
-    spec, job = spec_of(a), job_of(a, int(a.concurrency))
+    spec, job = spec_of(a), job_of(a, a.workload, int(a.concurrency))
     plan = [planned(NAME, spec, job, repeat) for repeat in range(a.repeats)]
     with Store(store_path(a, NAME, ROOT)) as store:
         if not make(plan, store, restart=True):

@@ -1,13 +1,14 @@
 """Records a full grid of real configurations, for scoring searches against it.
 
 Interleaved: each round makes one repeat of everything in an order of its own, so that the machine's
-drift favours nobody; loads of one server are measured together. Resumable. Writes
-docs/results/grids/NAME.jsonl.gz, a file per load. Not here: scoring (score_search.py).
+drift favours nobody; loads and workloads of one server are measured together. Resumable. Writes
+docs/results/grids/NAME.jsonl.gz, a file per workload and load. Not here: scoring (score_search.py).
 """
 
 import argparse
 import random
 import sys
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -49,8 +50,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=int, default=3, help="rounds (%(default)s)")
     p.add_argument("--any-size", action="store_true", help=f"allow under {LEAST} configurations")
     p.add_argument("--out", type=Path, default=RESULTS / "grids", help="directory of the files")
+    p.add_argument("--also", action="append", default=[], metavar="NAME=WORKLOAD",
+                   help="another workload on the same servers: a grid of that name")  # fmt: skip
     add_arguments(p, "chat:count=8,turns=2,output=32", "8")
     return p
+
+
+def workloads(a: argparse.Namespace) -> dict[str, str]:
+    """Grid's name -> workload."""
+    found = {a.name: str(a.workload)}
+    for text in a.also:
+        name, _, workload = text.partition("=")
+        if not workload or name in found:
+            raise SystemExit(f"--also {text}: give each workload a name of its own, NAME=WORKLOAD")
+        found[safe_name(name)] = workload
+    return found
 
 
 def plans(a: argparse.Namespace) -> dict[str, list[Planned]]:
@@ -62,9 +76,9 @@ def plans(a: argparse.Namespace) -> dict[str, list[Planned]]:
     check_flags(msgspec.structs.replace(spec, flags=spec.flags | configs[0]))
     loads = [int(text) for text in a.concurrency.split(",")]
     found: dict[str, list[Planned]] = {}
-    for load in loads:
-        name = a.name if len(loads) == 1 else f"{a.name}-c{load}"
-        job, rng = job_of(a, load), random.Random(a.seed)
+    for (called, workload), load in product(workloads(a).items(), loads):
+        name = called if len(loads) == 1 else f"{called}-c{load}"
+        job, rng = job_of(a, workload, load), random.Random(a.seed)
         found[name] = [
             planned(name, msgspec.structs.replace(spec, flags=spec.flags | config), job, repeat)
             for repeat in range(a.repeats)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
+import pytest
+
 import grids
 import record_grid
 
@@ -32,6 +34,18 @@ def test_rounds_have_everything_once_and_loads_share_servers() -> None:
         assert all(len(set(order)) == 4 for order in orders) and len(set(map(tuple, orders))) > 1
         assert [{one.trial.repeat for one in each} for each in rounds] == [{0}, {1}, {2}]
         assert {one.trial.study for one in own} == {name}
+
+
+def test_workloads_share_servers() -> None:
+    more = "other=random:count=3,input=20,output=2,low=3,high=100"
+    arguments = ["g", *TINY, "--concurrency", "2", "--also", more]
+    plan = record_grid.plans(record_grid.parser().parse_args(arguments))
+    assert list(plan) == ["g", "other"]
+    runs = record_grid.interleaved(plan)
+    assert [len(one.job.workload.build(0)) for one in runs[:4]] == [6, 3, 6, 3]
+    assert all(a.trial.spec == b.trial.spec for a, b in zip(runs[::2], runs[1::2], strict=True))
+    with pytest.raises(SystemExit):
+        record_grid.workloads(record_grid.parser().parse_args(["g", "--also", "g=chat"]))
 
 
 def test_a_stopped_recording_goes_on(tmp_path: Path) -> None:
