@@ -11,7 +11,13 @@ from pathlib import Path
 from sixfold.core.config import EngineConfig, ModelConfig
 from sixfold.core.errors import ModelError, RequestError
 from sixfold.core.metrics import EngineStats
-from sixfold.core.request import EngineRequest, FinishReason, Logprob, RequestDelta
+from sixfold.core.request import (
+    EngineRequest,
+    FinishReason,
+    Logprob,
+    RequestDelta,
+    check_token_ids,
+)
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
@@ -152,12 +158,7 @@ class LLMEngine:
                 "shorten it, or start the engine with a larger --max-model-len",
                 param="prompt",
             )
-        if not all(0 <= token < vocab for token in prompt):
-            raise RequestError(
-                f"the prompt has a token id outside the vocabulary of {vocab}",
-                "use ids from /tokenize",
-                param="prompt",
-            )
+        check_token_ids(prompt, vocab, "prompt")
 
     def _view(self, request_id: str) -> RequestView:
         live = self._live[request_id]

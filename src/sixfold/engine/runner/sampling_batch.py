@@ -50,7 +50,7 @@ class SamplingBatch:
         self._records[slot] = np.zeros((), SAMPLE_PARAMS)
         p, record = request.params, self._records[slot]
         seed = p.seed if p.seed is not None else _derived_seed(self._seed, request.request_id)
-        record["seed"] = seed & (2**64 - 1)
+        record["seed"] = int(seed) & (2**64 - 1)
         for name in ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty",
                      "presence_penalty"):  # fmt: skip
             record[name] = getattr(p, name)
