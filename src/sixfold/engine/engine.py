@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from sixfold.core.config import EngineConfig, ModelConfig
 from sixfold.core.errors import ModelError, RequestError
 from sixfold.core.metrics import EngineStats
@@ -96,6 +98,9 @@ class LLMEngine:
     def add_request(self, request: EngineRequest) -> None:
         """Queue a request. Raises RequestError; the engine is as before then."""
         self._check(request)
+        # A record of its own, since the caller may send the same one again: the sampler tells
+        # requests apart by identity.
+        request = msgspec.structs.replace(request)
         state = _Live(request, OutputState(self.tokenizer, request.params, self.eos_token_ids))
         if request.params.prompt_logprobs is not None:
             state.prompt_logprobs = [None]
