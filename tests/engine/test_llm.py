@@ -58,6 +58,22 @@ def test_n_gives_different_seeded_samples(llm):
     assert [o.index for o in once.outputs] == [0, 1, 2, 3]
 
 
+def test_n_may_be_asked_for_with_the_highest_seed(llm):
+    params = SamplingParams(n=3, temperature=1.5, seed=2**63 - 1, max_tokens=8, ignore_eos=True)
+    sequences = [o.token_ids for o in llm.generate("abc", params)[0].outputs]
+    assert len({tuple(s) for s in sequences}) == 3
+    alone = SamplingParams(temperature=1.5, seed=1, max_tokens=8, ignore_eos=True)
+    assert llm.generate("abc", alone)[0].outputs[0].token_ids == sequences[1]
+
+
+def test_a_stop_string_need_not_be_in_a_list(llm):
+    text = llm.generate("abc", greedy(max_tokens=24))[0].outputs[0].text
+    stop = text[6:9]
+    assert len(stop) == 3 and text.index(stop) > min(text.index(char) for char in stop)
+    out = llm.generate("abc", greedy(max_tokens=24, stop=stop))[0].outputs[0]
+    assert (out.text, out.stop_reason) == (text[: text.index(stop)], stop)
+
+
 def test_logit_bias_min_tokens_and_stop_ids(llm):
     forced = llm.generate("abc", greedy(logit_bias={17: 100.0}))[0].outputs[0]
     assert forced.token_ids == [17] * 8
@@ -92,6 +108,25 @@ def test_a_bad_request_leaves_the_engine_as_it_was(llm):
             llm.generate([[1, 2], prompt], params)
         assert not llm.engine.has_unfinished()
     assert len(llm.generate([[1, 2]], greedy())[0].outputs[0].token_ids) == 8
+
+
+def test_token_ids_must_be_integers(llm):
+    for prompts in (
+        [[1.5, 2]], [[1, 2.0]], [[True, 2]], [1, 2.0], [1.5, 2], [[None]], [10**400],
+        [[1, 2], 3], [1, "two"], [[1, "2"]],
+    ):  # fmt: skip
+        with pytest.raises(RequestError) as caught:
+            llm.generate(prompts, greedy())
+        assert caught.value.param == "prompt" and caught.value.hint
+        assert not llm.engine.has_unfinished()
+    plain = llm.generate([3, 4, 5], greedy())[0].outputs[0].token_ids
+    for prompts in (np.array([3, 4, 5]), [np.array([3, 4, 5])], (3, 4, 5)):
+        assert llm.generate(prompts, greedy())[0].outputs[0].token_ids == plain
+
+
+def test_an_impossible_n_is_refused_before_its_sequences_are_made(llm):
+    with pytest.raises(RequestError, match="n is"):
+        llm.generate("abc", greedy(n=10**400))
 
 
 def test_reference_executor_gives_the_same_tokens(llm, tmp_path):

@@ -3,7 +3,8 @@
 Field names and defaults are vLLM's, so that code written for it carries over.
 """
 
-import math
+from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import msgspec
@@ -15,14 +16,16 @@ FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 MAX_LOGPROBS = 64
 MAX_STOP_STRINGS = 32
 MAX_N = 128
+MAX_SEED = 2**63 - 1
 
 
 class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How tokens are chosen. Construct it, then call `validate` before it reaches an engine.
 
     `temperature` 0 is greedy. `top_k` 0 or -1 means all. `seed` None draws one at admission.
-    `logprobs` k returns the k best tokens and the sampled one. Penalties follow OpenAI
-    (presence, frequency: over the output) and CTRL (repetition: over prompt and output).
+    `logprobs` k returns the k best tokens and the sampled one. `stop` is a string or a list of
+    them, and a list when read back. Penalties follow OpenAI (presence, frequency: over the output)
+    and CTRL (repetition: over prompt and output).
     """
 
     n: int = 1
@@ -34,7 +37,7 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
-    stop: list[str] = []
+    stop: str | list[str] = []
     stop_token_ids: list[int] = []
     include_stop_str_in_output: bool = False
     min_tokens: int = 0
@@ -45,13 +48,21 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     logit_bias: dict[int, float] = {}
     skip_special_tokens: bool = True
 
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            # A string is a sequence of strings too: each character would stop the text.
+            msgspec.structs.force_setattr(self, "stop", [self.stop])
+
     def validate(self, vocab_size: int) -> None:
-        """Check every range. Raises RequestError, whose `param` names the field."""
+        """Check every type and range. Raises RequestError, whose `param` names the field."""
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if not _is_within(value, low, high):
+                kind = "an integer " if isinstance(low, int) else ""
                 raise RequestError(
-                    f"{name} is {value}, but must be in [{low}, {high}]",
+                    f"{name} is {_shown(value)}, but must be {kind}in [{low}, {high}]",
                     f"leave {name} out for its default",
                     param=name,
                 )
@@ -64,7 +75,7 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         self._validate_lists(vocab_size)
 
     def _validate_lists(self, vocab_size: int) -> None:
-        if len(self.stop) > MAX_STOP_STRINGS or any(not s or len(s) > 1024 for s in self.stop):
+        if len(self.stop) > MAX_STOP_STRINGS or not all(map(_is_stop_string, self.stop)):
             raise RequestError(
                 f"stop takes up to {MAX_STOP_STRINGS} strings of 1 to 1024 characters",
                 "shorten the list",
@@ -73,22 +84,68 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if len(self.stop_token_ids) > 128 or len(self.logit_bias) > 1024:
             name = "stop_token_ids" if len(self.stop_token_ids) > 128 else "logit_bias"
             raise RequestError(f"{name} has too many entries", "shorten the list", param=name)
-        for name, ids in (
-            ("stop_token_ids", list(self.stop_token_ids)),
-            ("logit_bias", list(self.logit_bias)),
-        ):
-            bad = [i for i in ids if not 0 <= i < vocab_size]
-            if bad:
-                raise RequestError(
-                    f"{name} names token {bad[0]}, outside the vocabulary of {vocab_size}",
-                    "use ids from /tokenize",
-                    param=name,
-                )
-        if any(not (math.isfinite(b) and -100 <= b <= 100) for b in self.logit_bias.values()):
+        check_token_ids(self.stop_token_ids, vocab_size, "stop_token_ids")
+        check_token_ids(self.logit_bias, vocab_size, "logit_bias")
+        if not all(_is_within(bias, -100.0, 100.0) for bias in self.logit_bias.values()):
             raise RequestError(
                 "logit_bias values must be in [-100, 100]", "clamp them", param="logit_bias"
             )
 
+
+def split_seeds(params: SamplingParams) -> list[SamplingParams]:
+    """One SamplingParams (n=1) per choice; a given seed counts up, so that choices differ.
+
+    Behind the highest seed it goes on from 1: every seed that is legal for one choice is for n.
+    """
+    one = msgspec.structs.replace(params, n=1)
+    seed = params.seed
+    if seed is None:
+        return [one] * params.n
+    seeds = [seed + i if seed + i <= MAX_SEED else i for i in range(params.n)]
+    return [msgspec.structs.replace(one, seed=each) for each in seeds]
+
+
+def check_token_ids(ids: Iterable[int], vocab_size: int, param: str) -> None:
+    """Raises RequestError for what is no int (a bool is none) or outside the vocabulary."""
+    for token in ids:
+        if not _is_integer(token) or not 0 <= token < vocab_size:
+            raise RequestError(
+                f"{param} names token {_shown(token)}; ids are integers below the vocabulary's "
+                f"{vocab_size}",
+                "use ids from /tokenize",
+                param=param,
+            )
+
+
+def _is_within(value: Any, low: float, high: float) -> bool:
+    """In [low, high], and an integer if `low` is one. NaN and what is no number are not."""
+    if not (_is_integer(value) if isinstance(low, int) else _is_real(value)):
+        return False
+    # Compared as they are: an integer may be too large for a float.
+    return bool(low <= value <= high)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    """Python's or NumPy's integers, but no bool."""
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+
+
+def _is_stop_string(stop: object) -> bool:
+    return isinstance(stop, str) and 1 <= len(stop) <= 1024
+
+
+def _shown(value: object) -> str:
+    """For messages; Python refuses to print integers of thousands of digits."""
+    if isinstance(value, int) and abs(value) >= 1 << 128:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)[:64]
+
+
+_MAY_BE_NONE = ("seed", "max_tokens", "logprobs", "prompt_logprobs")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "n": (1, MAX_N),
@@ -99,7 +156,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "repetition_penalty": (1e-3, 100.0),
-    "seed": (-(2**63), 2**63 - 1),
+    "seed": (-(2**63), MAX_SEED),
     "min_tokens": (0, 2**31 - 1),
     "max_tokens": (1, 2**31 - 1),
     "logprobs": (0, MAX_LOGPROBS),

@@ -8,10 +8,18 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from sixfold.core.config import EngineConfig, ModelConfig
 from sixfold.core.errors import ModelError, RequestError
 from sixfold.core.metrics import EngineStats
-from sixfold.core.request import EngineRequest, FinishReason, Logprob, RequestDelta
+from sixfold.core.request import (
+    EngineRequest,
+    FinishReason,
+    Logprob,
+    RequestDelta,
+    check_token_ids,
+)
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
@@ -90,6 +98,9 @@ class LLMEngine:
     def add_request(self, request: EngineRequest) -> None:
         """Queue a request. Raises RequestError; the engine is as before then."""
         self._check(request)
+        # A record of its own, since the caller may send the same one again: the sampler tells
+        # requests apart by identity.
+        request = msgspec.structs.replace(request)
         state = _Live(request, OutputState(self.tokenizer, request.params, self.eos_token_ids))
         if request.params.prompt_logprobs is not None:
             state.prompt_logprobs = [None]
@@ -152,12 +163,7 @@ class LLMEngine:
                 "shorten it, or start the engine with a larger --max-model-len",
                 param="prompt",
             )
-        if not all(0 <= token < vocab for token in prompt):
-            raise RequestError(
-                f"the prompt has a token id outside the vocabulary of {vocab}",
-                "use ids from /tokenize",
-                param="prompt",
-            )
+        check_token_ids(prompt, vocab, "prompt")
 
     def _view(self, request_id: str) -> RequestView:
         live = self._live[request_id]

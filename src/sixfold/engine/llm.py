@@ -5,10 +5,8 @@ Runs the engine in this process. For a server, see serving/server; for jobs on d
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import msgspec
 
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import RequestError, SixfoldError
@@ -19,6 +17,7 @@ from sixfold.core.request import (
     RequestDelta,
     RequestOutput,
     SamplingParams,
+    split_seeds,
 )
 from sixfold.engine.engine import LLMEngine
 
@@ -86,19 +85,18 @@ class _Job:
     def __init__(
         self, engine: LLMEngine, name: str, prompt: Prompt, params: SamplingParams
     ) -> None:
+        # Here already, since n of them are made below.
+        params.validate(engine.model_config.vocab_size)
         self.name = name
         self.text = prompt if isinstance(prompt, str) else None
         self.tokens = engine.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        self.params = params
+        self.params = split_seeds(params)
         self.children = [f"{name}-{i}" for i in range(params.n)]
         self.outputs = [CompletionOutput(index=i, text="", token_ids=[]) for i in range(params.n)]
         self.prompt_logprobs: list[Any] | None = None
 
     def submit(self, engine: LLMEngine) -> None:
-        for index, child in enumerate(self.children):
-            params = self.params
-            if params.seed is not None and index:
-                params = msgspec.structs.replace(params, seed=params.seed + index)
+        for child, params in zip(self.children, self.params, strict=True):
             engine.add_request(
                 EngineRequest(
                     request_id=child,
@@ -136,7 +134,14 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str):
         return [prompts]
     items: list[Any] = list(prompts)
-    return [items] if items and isinstance(items[0], int) else items
+    several = [isinstance(item, Iterable) for item in items]
+    if any(several) and not all(several):
+        raise RequestError(
+            "prompts mixes token ids with whole prompts",
+            "give a text, a list of token ids, or a list of such prompts",
+            param="prompt",
+        )
+    return items if all(several) else [items]
 
 
 def _per_prompt(

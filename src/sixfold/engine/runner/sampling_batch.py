@@ -37,20 +37,23 @@ class SamplingBatch:
     def __init__(self, max_num_seqs: int, eos_token_ids: Sequence[int], engine_seed: int) -> None:
         self._records = np.zeros(max_num_seqs, SAMPLE_PARAMS)
         self._lists: list[_Lists | None] = [None] * max_num_seqs
-        self._owners: list[str | None] = [None] * max_num_seqs
+        self._owners: list[EngineRequest | None] = [None] * max_num_seqs
         self._eos = list(eos_token_ids)
         self._seed = engine_seed
 
     def start(self, slot: int, request: EngineRequest) -> None:
-        """Fill the slot's record, unless it already is this request's."""
-        if self._owners[slot] == request.request_id:
+        """Fill the slot's record, unless it already is this very request's.
+
+        Requests are told apart by identity: an id is free for another once its request is over.
+        """
+        if self._owners[slot] is request:
             return
-        self._owners[slot] = request.request_id
+        self._owners[slot] = request
         # Nothing of the slot's previous request may stay: its bans, its biases, their addresses.
         self._records[slot] = np.zeros((), SAMPLE_PARAMS)
         p, record = request.params, self._records[slot]
         seed = p.seed if p.seed is not None else _derived_seed(self._seed, request.request_id)
-        record["seed"] = seed & (2**64 - 1)
+        record["seed"] = int(seed) & (2**64 - 1)
         for name in ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty",
                      "presence_penalty"):  # fmt: skip
             record[name] = getattr(p, name)
