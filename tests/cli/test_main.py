@@ -1,5 +1,6 @@
 """The command line: exit codes, hints, and help that imports almost nothing."""
 
+import os
 import subprocess
 import sys
 
@@ -56,7 +57,7 @@ def test_a_server_that_is_not_there_is_said_so():
 
 
 def test_gemma_asks_for_its_terms(tmp_path):
-    done = run("pull", "gemma3-270m", env={"SIXFOLD_HOME": str(tmp_path)})
+    done = run("pull", "gemma3-270m", env=os.environ | {"SIXFOLD_HOME": str(tmp_path)})
     assert done.returncode == 1 and "--accept-license" in done.stderr
 
 

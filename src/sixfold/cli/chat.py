@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from sixfold.cli.generation import Local, Remote, add_arguments, connect
+from sixfold.cli.generation import Local, add_arguments, connect
+from sixfold.cli.remote import Remote
 
 EXAMPLES = """examples:
   sixfold chat "Why is the sky blue?"
@@ -45,8 +46,10 @@ def run(argv: list[str]) -> int:
 def _turn(source: Local | Remote, messages: list[dict[str, str]], question: str) -> None:
     messages.append({"role": "user", "content": question})
     answer = ""
-    for text in source.chat(messages):
-        answer += text
-        print(text, end="", flush=True)
-    print()
+    try:
+        for text in source.chat(messages):
+            answer += text
+            print(text, end="", flush=True)
+    finally:  # an error has its own line, also after half an answer
+        print()
     messages.append({"role": "assistant", "content": answer})

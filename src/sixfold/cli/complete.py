@@ -27,7 +27,10 @@ def run(argv: list[str]) -> int:
     """Complete and print."""
     arguments = parser().parse_args(argv)
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
-    for text in connect(arguments).complete(prompt):
-        print(text, end="", flush=True)
-    print()
+    source = connect(arguments)
+    try:
+        for text in source.complete(prompt):
+            print(text, end="", flush=True)
+    finally:  # an error has its own line, also after half an answer
+        print()
     return 0
