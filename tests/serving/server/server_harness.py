@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,20 @@ def eventually(condition: Callable[[], Any]) -> Any:
 class Server:
     """A server process on a free port of 127.0.0.1."""
 
-    def __init__(self, engine: dict[str, Any] | None = None, **config: Any) -> None:
+    def __init__(
+        self,
+        engine: dict[str, Any] | None = None,
+        *,
+        command: Sequence[str] | None = None,
+        **config: Any,
+    ) -> None:
+        """In front of `engine`, the fake one by default; or what `command` starts."""
         engine_json = msgspec.json.encode({"model": "fake"} | (engine or {})).decode()
         config_json = msgspec.json.encode({"port": 0} | config).decode()
+        fake = [sys.executable, str(HERE / "serve_fake.py"), engine_json, config_json]
         self._stderr = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed by close)
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "serve_fake.py"), engine_json, config_json],
+            fake if command is None else command,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             env=environment() | {"PYTHONFAULTHANDLER": "1"},
@@ -129,6 +137,14 @@ class Server:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def serving(model: str, *flags: str) -> Server:
+    """`sixfold serve`, as users start it."""
+    command = (sys.executable, "-m", "sixfold", "serve", model, "--port", "0", *flags)
+    running = Server(command=command)
+    assert running.port, running.stderr()
+    return running
 
 
 def read_all(sock: socket.socket) -> bytes:
