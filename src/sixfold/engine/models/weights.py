@@ -7,7 +7,7 @@ copy of the weights in memory, and none of it is NumPy's.
 """
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +99,9 @@ def load_weights(
     """
     key = f"{checkpoint.content_key[:40]}-{dtype}-v{VERSION}"
     path = cache_dir / "packed" / f"{key}.bin"
-    if path.exists():
-        weights = _read(path, key)
-        if weights is not None:
-            return weights
+    weights = _read(path, key)
+    if weights is not None:
+        return weights
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, key, checkpoint, dtype, progress or (lambda done, total: None))
@@ -255,9 +254,10 @@ def _write(path: Path, key: str, checkpoint: Checkpoint, dtype: str, progress: P
     parts, vectors = plan(checkpoint, dtype)
     entries, total = _layout(parts, vectors)
     header = msgspec.json.encode(Header(version=VERSION, key=key, total=total, entries=entries))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    # Not mkstemp, whose files are their maker's alone: users may share a cache.
+    name = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with name.open("xb") as f:
             f.write(MAGIC + len(header).to_bytes(8, "little") + header)
             start = packing.round_up(f.tell(), ALIGN)
             by_name = {e.name: e for e in entries}
@@ -273,7 +273,7 @@ def _write(path: Path, key: str, checkpoint: Checkpoint, dtype: str, progress: P
             progress(total, total)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 
@@ -283,8 +283,12 @@ def _write_part(f: BinaryIO, part: Part) -> None:
 
 
 def _read(path: Path, key: str) -> Weights | None:
-    """The file's tensors, or None where it is not (or no longer) what it should be."""
-    with path.open("rb") as f:
+    """The file's tensors, or None where it can't be read, or is not what it should be."""
+    try:
+        opened = path.open("rb")
+    except OSError:
+        return None
+    with opened as f:
         magic, length = f.read(8), int.from_bytes(f.read(8), "little")
         if magic != MAGIC or length > os.path.getsize(path):
             return None
