@@ -7,12 +7,16 @@ runs a quick cut, `make test-all` the 64 prompts of the target, in every ISA tie
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from sixfold import LLM, SamplingParams
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home
 
+GEMMA = Path(__file__).parents[1] / "golden" / "tiny" / "gemma3"
+"""Sliding windows of fewer tokens than most prompts have; without a tokenizer."""
 TINY = Path(__file__).parents[1] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
 SYSTEM = "You are a helpful assistant who answers in one short paragraph. "
 WORDS = ("river", "stone", "lantern", "market", "winter", "engine", "copper", "violin")
@@ -21,7 +25,9 @@ CONFIGS = {
     "all at once": {},
     "chunks of 7": {"max_num_batched_tokens": 7},
     "chunks of 61": {"max_num_batched_tokens": 61},
+    "chunks of a random size each": {"random_budgets": True},
     "one thread": {"num_threads": 1},
+    "two threads": {"num_threads": 2},
     "no prefix cache": {"enable_prefix_caching": False},
     "static batching": {"batching": "static", "max_num_seqs": 8},
     "forced preemption": {"preempt_every": 3},
@@ -65,11 +71,34 @@ def preempt_while_running(llm: LLM, every: int) -> None:
     llm.engine.step = disturbed
 
 
+def cut_at_random(llm: LLM) -> None:
+    """Give every step another token budget, never fewer than decode at once."""
+    step, rng, scheduler = llm.engine.step, random.Random(2), llm.engine._scheduler
+    whole = scheduler._config
+    least = min(whole.max_num_seqs, whole.max_num_batched_tokens)
+
+    def cut():
+        most = min(whole.max_num_batched_tokens, least + 90)
+        budget = rng.randint(least, most)
+        scheduler._config = msgspec.structs.replace(whole, max_num_batched_tokens=budget)
+        return step()
+
+    llm.engine.step = cut
+
+
 def tokens(
-    model: str, prompts, params, alone: bool = False, preempt_every: int = 0, **options
+    model: str,
+    prompts,
+    params,
+    alone: bool = False,
+    preempt_every: int = 0,
+    random_budgets: bool = False,
+    **options,
 ) -> list[list[int]]:
     llm = LLM(model, max_model_len=768, **{"kv_cache_memory_mb": 256, **options})
-    ids = [llm.engine.tokenizer.encode(p)[:640] for p in prompts]
+    ids = [p if isinstance(p, list) else llm.engine.tokenizer.encode(p)[:640] for p in prompts]
+    if random_budgets:
+        cut_at_random(llm)
     if preempt_every:
         preempt_while_running(llm, preempt_every)
     if alone:
@@ -81,8 +110,9 @@ def tokens(
     return [o.outputs[0].token_ids for o in outputs]
 
 
-def check(model: str, kind: str, count: int, max_tokens: int, **options) -> None:
-    prompts, params = mixed_prompts(count), sampling(kind, count, max_tokens)
+def check(model: str, kind: str, count: int, max_tokens: int, prompts=None, **options) -> None:
+    prompts = prompts or mixed_prompts(count)
+    params = sampling(kind, count, max_tokens)
     expected = tokens(model, prompts, params, alone=True, **options)
     for name, config in CONFIGS.items():
         assert tokens(model, prompts, params, **options, **config) == expected, name
@@ -99,6 +129,32 @@ def smollm2() -> str:
 @pytest.mark.parametrize("isa", ops.tiers())
 def test_tiny_model(kind, isa):
     check(str(TINY), kind, 16, 12, isa=isa, dtype="int8")
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory) -> str:
+    """The tiny Gemma 3 with a tokenizer: one token a byte."""
+    folder = tmp_path_factory.mktemp("gemma3")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).symlink_to(GEMMA / name)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder)
+
+
+@pytest.mark.parametrize("isa", ops.tiers())
+def test_sliding_windows(isa, gemma):
+    rng = random.Random(5)
+    shared = [rng.randrange(3, 250) for _ in range(130)]
+    lengths = [rng.choice([5, 40, 200, 400]) for _ in range(10)]
+    prompts = [
+        (shared if i % 2 else []) + [rng.randrange(3, 250) for _ in range(length)]
+        for i, length in enumerate(lengths)
+    ]
+    check(gemma, "greedy", 10, 12, prompts=prompts, isa=isa, dtype="int8")
 
 
 @pytest.mark.parametrize("dtype", ["int4", "bf16"])
