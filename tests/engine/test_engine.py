@@ -60,3 +60,23 @@ def test_the_same_record_sent_twice_is_two_requests(engine):
         == run(engine, one)
         == run(engine, request("d", **punished, logit_bias={17: 100.0}))
     )
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_aborted_request_gives_its_blocks_back_within_two_steps(engine, steps):
+    (pool,) = engine._scheduler._kv.pools
+    assert pool.num_used == 0
+    for name in ("stays", "goes"):
+        engine.add_request(request(name, prompt=range(3, 120), max_tokens=100))
+    for _ in range(steps):
+        engine.step()
+    before = pool.num_used
+    engine.abort("goes")
+    for _ in range(2):
+        engine.step()
+    both = pool.num_used
+    assert 0 < both < before
+    engine.abort("stays")
+    for _ in range(2):
+        engine.step()
+    assert pool.num_used == 0

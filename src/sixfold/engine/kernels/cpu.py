@@ -29,22 +29,51 @@ class CpuInfo:
 def allowed_threads() -> int:
     """Threads that affinity and the cgroup's CPU quota leave to this process, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_quota()
+    quota = cgroup_quota(Path("/"))
     return max(1, min(count or 1, math.ceil(quota) if quota else count or 1))
 
 
-def _cgroup_quota() -> float:
-    """CPUs that the cgroup (v2, then v1) allows; 0 without a limit."""
+def cgroup_quota(root: Path) -> float:
+    """CPUs that this process's cgroup and those above it allow (v2, then v1); 0 without a limit.
+
+    `root` is where /proc and /sys are.
+    """
+    base = root / "sys/fs/cgroup"
+    unified = [_ratio(*_words(folder / "cpu.max", 2)) for folder in _own_folders(root, base)]
+    limits = [limit for limit in unified if limit]
+    if limits:
+        return min(limits)
+    old = base / "cpu"
+    quota, period = _words(old / "cpu.cfs_quota_us", 1), _words(old / "cpu.cfs_period_us", 1)
+    return _ratio(*quota, *period)
+
+
+def _own_folders(root: Path, base: Path) -> list[Path]:
+    """The folder of this process's cgroup in version 2, and all above it up to `base`."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            base = Path("/sys/fs/cgroup/cpu")
-            limit = (base / "cpu.cfs_quota_us").read_text().strip()
-            period = (base / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return 0.0
-    return 0.0 if limit == "max" or int(limit) <= 0 else int(limit) / int(period)
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folders = [base]
+    for part in own.split("/") if own and ".." not in own else []:
+        folders.append(folders[-1] / part)
+    return folders
+
+
+def _words(path: Path, count: int) -> list[str]:
+    """The file's words, or as many empty ones."""
+    try:
+        words = path.read_text().split()
+    except OSError:
+        words = []
+    return words if len(words) == count else [""] * count
+
+
+def _ratio(limit: str, period: str) -> float:
+    """CPUs; 0 for "max", -1 and whatever is no number."""
+    known = limit.isdigit() and period.isdigit() and int(limit) > 0 and int(period) > 0
+    return int(limit) / int(period) if known else 0.0
 
 
 def detect() -> CpuInfo:
