@@ -69,6 +69,37 @@ def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
     assert f"objectives {word}" in capsys.readouterr().out
 
 
+MIXED = (
+    "random:count=4,input=20,output=5,low=65,high=90,class=chat; "
+    "random:count=2,input=40,output=9,low=65,high=90,class=batch"
+)
+
+
+@pytest.mark.parametrize(
+    ("slo", "code", "said"),
+    [
+        ("chat/ttft:p95<1m and batch/e2e:p95<1m", 0, "objectives met"),
+        ("chat/ttft:p95<1m and batch/e2e:p95<1us", BROKEN, "broken   batch/e2e:p95<0.001ms"),
+        ("code/ttft:p95<1m", 1, "no class 'code'"),
+    ],
+)
+def test_each_class_has_objectives_of_its_own(server, capsys, slo, code, said):
+    url = ["bench", "--url", server.url, "--no-warmup"]
+    assert main([*url, "--workload", MIXED, "--concurrency", "2", "--slo", slo]) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
+def test_lines_of_a_file_have_classes(server, tmp_path, capsys):
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "A" * 20, "max_tokens": 4, "class": name} for name in ("chat", "batch")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    url = ["bench", "--url", server.url, "--workload", f"jsonl:file={path}", "--json"]
+    assert main([*url, "--slo", "chat/ttft:p95<1m and batch/error_rate<=0"]) == 0
+    (point,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert point["values"]["chat/requests"] == point["values"]["batch/requests"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
