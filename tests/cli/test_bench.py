@@ -69,6 +69,15 @@ def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
     assert f"objectives {word}" in capsys.readouterr().out
 
 
+def test_queue_time_is_the_servers_own(server, capsys):
+    """The fake engine says that each request waited 1 ms."""
+    objective = "queue:mean<=1.001ms and queue:mean>=0.999ms and queue:p95<1.001ms"
+    assert bench(server, "--concurrency", "2", "--slo", objective) == 0
+    assert "objectives met" in capsys.readouterr().out
+    assert bench(server, "--slo", "queue:p95<1us") == BROKEN
+    assert bench(server, "--slo", "queue:p95<1s", "--no-telemetry") == BROKEN
+
+
 MIXED = (
     "random:count=4,input=20,output=5,low=65,high=90,class=chat; "
     "random:count=2,input=40,output=9,low=65,high=90,class=batch"

@@ -188,6 +188,8 @@ def _telemetry(seen: dict[str, Any]) -> str:
         "waiting": ("engine_requests_waiting_mean_count", "{:.1f}"),
         "KV at most": ("engine_kv_cache_usage_max_fraction", "{:.0%}"),
         "preemptions": ("engine_preemptions_count", "{:.0f}"),
+        "rejections": ("engine_rejections_count", "{:.0f}"),
+        "its queue p95 (s)": ("engine_queue_p95_seconds", "{:.3g}"),
         "prefix hits": ("engine_prefix_hit_fraction", "{:.0%}"),
         "accepted": ("engine_acceptance_fraction", "{:.0%}"),
         "engine cores": ("engine_cpu_cores", "{:.2f}"),
