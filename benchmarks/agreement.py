@@ -75,7 +75,7 @@ def ours(server: Running, texts: list[str], a: argparse.Namespace) -> Values:
         path = Path(folder) / "prompts.jsonl"
         lines = [json.dumps({"prompt": text, "max_tokens": OUTPUT}) for text in texts]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        sessions = parse_workload(f"jsonl:file={path}").build(0)
+        sessions = parse_workload(f"jsonl:file={path},holdout=false").build(0)
     extra = {"temperature": 0, "ignore_eos": True}
     target = Target(url=server.url, model=a.model, extra=extra)
     return picked(report(run_load(target, sessions, a.concurrency).outcomes))

@@ -1,5 +1,8 @@
 """How many streams a second one client process can take, and how late it sends at 2,000 a second.
 
+Exits with 1 if it takes fewer than 2,000, sends them 5 ms late or more (p99, median of the rounds),
+or is not marked client-bound in each round beyond its limit.
+
 A server in C++ answers each request at once with 8 events, so that the client is the limit. Not
 here: the client (sixfold.instrument.loadgen), or any server worth measuring.
 """
@@ -7,6 +10,7 @@ here: the client (sixfold.instrument.loadgen), or any server worth measuring.
 import argparse
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +24,12 @@ from sixfold.instrument.loadgen.plan import Session, Turn
 from sixfold.instrument.loadgen.run import Limits, LoadResult, run_load
 from tables import render
 
+LEAST_STREAMS = 2000.0
+"""A second, in the closed loop."""
+MOST_LATE = 5.0
+"""ms, p99, of a constant open loop at the rate."""
 SOURCE = Path(__file__).parent / "native" / "null_server.cpp"
+Row = dict[str, Measure]
 PROMPT = tuple(range(1000, 1032))
 
 
@@ -63,6 +72,18 @@ def row(result: LoadResult) -> dict[str, Measure]:
     }
 
 
+def missed(closed: Row, at_rate: Row, beyond: Row) -> Iterator[str]:
+    """What is short of the targets, in words."""
+    streams, late = closed["streams/s"].median, at_rate["sent late, p99"].median
+    if not streams >= LEAST_STREAMS:
+        yield f"the closed loop took {streams:.0f} streams/s, not {LEAST_STREAMS:.0f}"
+    if not late < MOST_LATE:
+        yield f"the open loop sent {late:.1f} ms late (p99), not below {MOST_LATE:.0f} ms"
+    marked = beyond["marked client-bound"].values
+    if not all(marked):
+        yield f"beyond its limit, {marked.count(0.0)} of {len(marked)} rounds were not marked"
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,7 +96,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     """Closed loop, open loops at the rate, and one at five times the rate."""
     args = parse()
     count = int(args.rate * args.seconds)
@@ -98,7 +119,11 @@ def main() -> None:
         workload = {"seconds": args.seconds, "rounds": args.rounds, "chunks": 8,
                     "apart": not args.together}  # fmt: skip
         save("client_capacity", "What one client process can take", workload, rows)
+    closed, at_rate, _, beyond = rows.values()
+    faults = list(missed(closed, at_rate, beyond))
+    print("\n".join(faults) or "all targets met")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

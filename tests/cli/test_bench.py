@@ -8,6 +8,7 @@ from server_harness import PATIENCE, Server
 
 from sixfold.cli.bench import BROKEN
 from sixfold.cli.main import main
+from sixfold.core.slo_presets import PRESETS
 from sixfold.instrument.store.store import Store
 
 SMALL = "random:count=6,input=20,output=5,low=65,high=90"
@@ -69,6 +70,59 @@ def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
     assert f"objectives {word}" in capsys.readouterr().out
 
 
+def test_queue_time_is_the_servers_own(server, capsys):
+    """The fake engine says that each request waited 1 ms."""
+    objective = "queue:mean<=1.001ms and queue:mean>=0.999ms and queue:p95<1.001ms"
+    assert bench(server, "--concurrency", "2", "--slo", objective) == 0
+    assert "objectives met" in capsys.readouterr().out
+    assert bench(server, "--slo", "queue:p95<1us") == BROKEN
+    assert bench(server, "--slo", "queue:p95<1s", "--no-telemetry") == BROKEN
+
+
+@pytest.mark.parametrize(
+    ("pattern", "code", "said"),
+    [("*h100*", 0, "objectives met"), ("*a100*", 1, "no price for 'H100 x8'")],
+)
+def test_prices_are_looked_up_by_the_points_hardware(server, tmp_path, capsys, pattern, code, said):
+    table = tmp_path / "prices.toml"
+    table.write_text(f'"{pattern}" = 31.5\n"*x8" = 9999999\n' if code == 0 else f'"{pattern}" = 3')
+    arguments = ["--hardware", "H100 x8", "--price-per-hour", str(table), "--slo", "cost>0"]
+    assert bench(server, *arguments) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
+MIXED = (
+    "random:count=4,input=20,output=5,low=65,high=90,class=chat; "
+    "random:count=2,input=40,output=9,low=65,high=90,class=batch"
+)
+
+
+@pytest.mark.parametrize(
+    ("slo", "code", "said"),
+    [
+        ("chat/ttft:p95<1m and batch/e2e:p95<1m", 0, "objectives met"),
+        ("chat/ttft:p95<1m and batch/e2e:p95<1us", BROKEN, "broken   batch/e2e:p95<0.001ms"),
+        ("code/ttft:p95<1m", 1, "no class 'code'"),
+    ],
+)
+def test_each_class_has_objectives_of_its_own(server, capsys, slo, code, said):
+    url = ["bench", "--url", server.url, "--no-warmup"]
+    assert main([*url, "--workload", MIXED, "--concurrency", "2", "--slo", slo]) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
+def test_lines_of_a_file_have_classes(server, tmp_path, capsys):
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "A" * 20, "max_tokens": 4, "class": name} for name in ("chat", "batch")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    url = ["bench", "--url", server.url, "--workload", f"jsonl:file={path}", "--json"]
+    assert main([*url, "--slo", "chat/ttft:p95<1m and batch/error_rate<=0"]) == 0
+    (point,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert point["values"]["chat/requests"] == point["values"]["batch/requests"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -82,6 +136,13 @@ def test_objectives_decide_the_exit_code(server, capsys, slo, code, word):
         (["--url", "http://192.0.2.1:1", "--wait", "9"], "consent"),
         (["--find-load"], "--slo"),
         (["--rate", "3", "--arrivals", "ramp"], "--rate-to"),
+        (["--rate", "0"], "above 0"),
+        (["--rate", "0", "--concurrency", "2"], "give one of them"),
+        (["--arrivals", "constant"], "give --rate"),
+        (["--burstiness", "0.5"], "give --rate"),
+        (["--concurrency", "0"], "write 8 or 1,4,16"),
+        (["--price-per-hour", "-1"], "0 or more"),
+        (["--price-per-hour", "nowhere.toml"], "prices.toml"),
     ],
 )
 def test_errors_come_before_any_load(server, capsys, arguments, hint):
@@ -128,4 +189,7 @@ def test_a_dead_server_is_named(capsys):
 
 def test_lists_the_workloads(capsys):
     assert main(["bench", "--list"]) == 0
-    assert "shared-prefix" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "shared-prefix" in shown
+    for preset in PRESETS.values():
+        assert f"preset:{preset.name}: {preset.text}" in shown and preset.source in shown

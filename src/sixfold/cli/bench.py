@@ -19,7 +19,8 @@ EXAMPLES = """examples:
   sixfold bench --workload trace:file=trace.jsonl,first=200,block=16 --arrivals trace
   sixfold bench --rate 2 --slo "ttft:p95<500ms" --find-load --wait 60
 
-Workloads are NAME or NAME:KEY=VALUE,...; `sixfold bench --list` shows names, keys and defaults.
+Workloads are NAME or NAME:KEY=VALUE,...; `sixfold bench --list` shows names, keys and defaults,
+and the published objectives that preset:NAME stands for.
 Exit code 0: done, objectives met; 1: an error; 3: an objective is broken or unknown."""
 
 BROKEN = 3
@@ -38,16 +39,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--url", default="http://127.0.0.1:8000", help="the server (%(default)s)")
     p.add_argument("--model", default="", help="the model's name there (default: its first)")
     p.add_argument("--workload", default="random:count=32", help="what to send (%(default)s)")
-    p.add_argument("--list", action="store_true", help="list the workloads and end")
+    p.add_argument(
+        "--list",
+        action="store_true",
+        help="list the workloads and the published objectives, and end",
+    )
     add_load(p)
     p.add_argument("--slo", help='objectives: "ttft:p95<500ms and error_rate<1%%", preset:NAME')
     p.add_argument("--chat", action="store_true", help="ask /v1/chat/completions (text workloads)")
     p.add_argument("--api-key", default="", help="the server's key")
     p.add_argument("--extra-body", metavar="JSON", help="more fields of each request")
     p.add_argument("--seed", type=int, default=0, help="other seeds, other prompts (%(default)s)")
-    p.add_argument(
-        "--price-per-hour", type=float, help="$ for the servers: gives cost per M tokens"
-    )
+    p.add_argument("--price-per-hour", metavar="PRICE",
+                   help="$ for all that serves, or a TOML file of prices by hardware "
+                        '("*H100*" = 2.49): gives cost per M tokens')  # fmt: skip
+    p.add_argument("--hardware", default="", help="what serves, as the point names it (default: "
+                   "this machine's CPU)")  # fmt: skip
     p.add_argument("--find-load", action="store_true",
                    help="find the highest load that meets --slo, from the one given")  # fmt: skip
     p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
@@ -96,9 +103,10 @@ def run(argv: list[str]) -> int:
     """Measure each load, print, keep."""
     a = parser().parse_args(argv)
     if a.list:
+        from sixfold.core import slo_presets
         from sixfold.instrument.workloads.presets import describe
 
-        print(describe())
+        print(f"{describe()}\n{slo_presets.describe()}")
         return 0
     from sixfold.instrument.measure import warm_up
     from sixfold.instrument.tuner.capacity import check_capacity
@@ -134,7 +142,7 @@ def _measured(a: argparse.Namespace, job: "Job") -> "Point":
     """One point, said and kept."""
     from sixfold.instrument.measure import Subject, measure
 
-    subject = Subject(engine=a.engine, model=job.target.model, study="bench")
+    subject = Subject(engine=a.engine, model=job.target.model, hardware=a.hardware, study="bench")
     point, result = measure(job, subject, None if a.json else progress_bar())
     shape = point.fingerprint
     _say(a, f"{point.load}: {shape['requests']} requests, input mean "
@@ -188,6 +196,8 @@ def _telemetry(seen: dict[str, Any]) -> str:
         "waiting": ("engine_requests_waiting_mean_count", "{:.1f}"),
         "KV at most": ("engine_kv_cache_usage_max_fraction", "{:.0%}"),
         "preemptions": ("engine_preemptions_count", "{:.0f}"),
+        "rejections": ("engine_rejections_count", "{:.0f}"),
+        "its queue p95 (s)": ("engine_queue_p95_seconds", "{:.3g}"),
         "prefix hits": ("engine_prefix_hit_fraction", "{:.0%}"),
         "accepted": ("engine_acceptance_fraction", "{:.0%}"),
         "engine cores": ("engine_cpu_cores", "{:.2f}"),
@@ -211,7 +221,8 @@ def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
     from sixfold.core.slo import parse_slo
     from sixfold.instrument.loadgen.client import Target
     from sixfold.instrument.loadgen.run import Limits
-    from sixfold.instrument.measure import Job, check
+    from sixfold.instrument.measure import Job, check, hardware
+    from sixfold.instrument.prices import price_per_hour
     from sixfold.instrument.workloads.presets import parse_workload
 
     extra = {"temperature": 0, "ignore_eos": True} | _extra(a.extra_body)
@@ -224,7 +235,9 @@ def _job(a: argparse.Namespace, load: "Arrivals | int", number: int) -> "Job":
         seed=a.seed + (number << 20),
         slo=parse_slo(a.slo) if a.slo else None,
         limits=Limits(seconds=a.seconds, stop_saturated=a.stop_when_saturated),
-        price_per_hour=a.price_per_hour,
+        price_per_hour=price_per_hour(a.price_per_hour, a.hardware or hardware())
+        if a.price_per_hour is not None
+        else None,
         allow_remote=a.allow_remote,
         telemetry=not a.no_telemetry,
         gpu_metrics_url=a.gpu_metrics,
@@ -260,21 +273,23 @@ def _loads(a: argparse.Namespace) -> "list[Arrivals | int]":
     from sixfold.core.errors import ConfigError
     from sixfold.instrument.loadgen.arrivals import constant, gamma, ramp, replay
 
-    if a.concurrency and (a.rate or a.arrivals == "trace"):
+    if a.concurrency and (a.rate is not None or a.arrivals == "trace"):
         raise ConfigError("--concurrency is a closed loop, --rate an open one", "give one of them")
     if a.arrivals == "trace":
         return [replay()]
     if a.arrivals == "ramp":
-        if not (a.rate and a.rate_to):
+        if a.rate is None or a.rate_to is None:
             raise ConfigError("a ramp goes from a rate to a rate", "give --rate and --rate-to")
         return [ramp(a.rate, a.rate_to, a.ramp_seconds, a.seed)]
-    if a.rate:
+    if a.rate is None and (a.arrivals == "constant" or a.burstiness != 1.0):
+        raise ConfigError("arrivals of an open loop have a rate", "give --rate")
+    if a.rate is not None:
         constant_rate = a.arrivals == "constant"
         return [constant(a.rate) if constant_rate else gamma(a.rate, a.burstiness, a.seed)]
-    try:
-        return [int(part) for part in (a.concurrency or "8").split(",")]
-    except ValueError:
-        raise ConfigError(f"--concurrency is {a.concurrency!r}", "write 8 or 1,4,16") from None
+    parts = (a.concurrency or "8").split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--concurrency is {a.concurrency!r}", "write 8 or 1,4,16")
+    return [int(part) for part in parts]
 
 
 def first_load(a: argparse.Namespace) -> "Arrivals | int":

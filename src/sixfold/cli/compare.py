@@ -7,18 +7,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sixfold.core.point import Point
-    from sixfold.instrument.tuner.verdict import Comparison
+    from sixfold.instrument.regression import Change
 
 EXAMPLES = """examples:
   sixfold compare before.db after.db --fail-if "ttft:p95 > +5%; output_throughput < -3%"
   sixfold compare results.db results.db --study-a main --study-b branch --metric goodput
 
-A and B are stores, JSON Lines of points, or other tools' results. Repeats of a side are its points
-that were served; a limit fails only where the whole interval is beyond it.
+A and B are stores, JSON Lines of points, or other tools' results. Repeats of a side are its
+points; both sides must have the same model, workload and load. A limit fails only where the whole
+interval is beyond it, and passes only where every run of B measured the number. Where a value is 0,
+shares such as error_rate are compared in percentage points, other numbers by their means. If a
+larger part of B's runs failed than of A's, that is exit code 3, whatever the limits.
 Exit code 0: no limit is broken; 1: an error; 3: one is; 4: more repeats are needed to tell."""
 
 BROKEN, UNSURE = 3, 4
-SHOWN = ("output_throughput", "goodput", "ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95")
+SHOWN = ("output_throughput", "goodput", "ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95",
+         "error_rate")  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--paired", action="store_true",
                    help="the n-th run of A and of B were made next to each other")  # fmt: skip
     p.add_argument("--metric", action="append", help="metrics to compare (default: the usual ones)")
+    p.add_argument("--allow-different", action="store_true",
+                   help="compare other models, workloads or loads all the same")  # fmt: skip
     p.add_argument("--fail-if", default="", help='limits: "ttft:p95 > +5%%; goodput < -3%%"')
     return p
 
@@ -44,26 +50,38 @@ def run(argv: list[str]) -> int:
     """Read both sides, compare, print, judge the limits."""
     a = parser().parse_args(argv)
     from sixfold.core.errors import ConfigError
+    from sixfold.instrument.regression import changed, judged, more_failures
     from sixfold.instrument.tuner.fail_if import parse_fail_if
 
     limits = parse_fail_if(a.fail_if) if a.fail_if else ()
     before, after = _points(a.a, a.study_a), _points(a.b, a.study_b)
+    if not a.allow_different:
+        _same(before, after)
+    if all(point.status != "ok" for point in before):
+        raise ConfigError(f"{a.a} has no run that was served", "a baseline must have run")
+    lost = more_failures(before, after)
+    print(f"{len(before)} runs of A, {len(after)} of B")
+    if lost:
+        print(f"fail    {lost}")
     wanted = dict.fromkeys([*(a.metric or SHOWN), *(limit.key for limit in limits)])
-    found = {key: c for key in wanted if (c := _compared(before, after, key, a.paired))}
+    found = {key: c for key in wanted if (c := changed(before, after, key, a.paired))}
     missing = [limit.key for limit in limits if limit.key not in found]
-    if missing or not found:
+    if not lost and (missing or not found):
         raise ConfigError(
-            f"{missing[0] if missing else 'nothing'} can be compared: each side needs two runs or "
-            "more that measured it",
+            f"{missing[0] if missing else 'nothing'} can't be compared: each side needs two runs "
+            "or more that measured it" + (", and as many as the other" if a.paired else ""),
             "repeat the runs: sixfold bench --store, with several --seed",
         )
-    print(f"{len(before)} runs of A, {len(after)} of B")
-    for key, comparison in found.items():
-        print(_line(key, comparison))
-    verdicts = [(limit, limit.judge(found[limit.key])) for limit in limits]
-    for limit, verdict in verdicts:
-        print(f"{verdict:<7} {limit}")
-    said = [verdict for _, verdict in verdicts]
+    for key, change in found.items():
+        print(_line(key, change))
+    said = ["fail"] if lost else []
+    for limit in limits:
+        if limit.key in found:
+            one = judged(limit, found[limit.key], after)
+            said.append(one.verdict)
+            print(f"{one.verdict:<7} {limit}" + (f": {one.reason}" if one.reason else ""))
+        else:
+            print(f"unsure  {limit}: fewer than two runs of a side measured it")
     return BROKEN if "fail" in said else UNSURE if "unsure" in said else 0
 
 
@@ -74,30 +92,34 @@ def _points(name: str, study: str | None) -> "list[Point]":
     from sixfold.instrument.store.read import read_points
 
     points = [p for p in read_points(Path(name)) if study is None or p.study == study]
-    served = [p for p in points if p.status == "ok"]
-    if not served:
-        raise ConfigError(f"{name} has no point that was served", "is the study's name right?")
-    if len({p.key for p in served}) > 1:
+    if not points:
+        raise ConfigError(f"{name} has no such point", "is the study's name right?")
+    # A server that did not start tells no version: failed runs are told apart by the rest.
+    served = {p.key for p in points if p.status == "ok"}
+    asked = {(p.engine, p.model, str(p.config), str(p.workload), str(p.load)) for p in points}
+    if len(served) > 1 or len(asked) > 1:
         raise ConfigError(
             f"{name} has points of several configurations", "choose one with --study-a, --study-b"
         )
-    return served
+    return points
 
 
-def _compared(
-    before: "Sequence[Point]", after: "Sequence[Point]", key: str, paired: bool
-) -> "Comparison | None":
-    from sixfold.instrument.tuner.outcome import lower_is_better
-    from sixfold.instrument.tuner.verdict import CallRules, Look, compare
+def _same(before: "Sequence[Point]", after: "Sequence[Point]") -> None:
+    from sixfold.core.errors import ConfigError
+    from sixfold.instrument.regression import differences
 
-    sides = [[p.values[key] for p in side if p.values.get(key, 0) > 0] for side in (before, after)]
-    count = min(map(len, sides))
-    if count < 2 or (paired and len(sides[0]) != len(sides[1])):
-        return None
-    # All repeats are there: it is looked at once, with the whole error.
-    rules = CallRules(looks=(Look(count, 0.04),))
-    return compare(sides[0], sides[1], lower_is_better(key), rules, paired=paired)
+    found = differences(before, after)
+    if found:
+        shown = [str(getattr(side[0], found[0])) for side in (before, after)]
+        raise ConfigError(
+            f"A and B differ in {' and '.join(found)}: {shown[0]} is not {shown[1]}",
+            "measure both alike, or say --allow-different",
+        )
 
 
-def _line(key: str, c: "Comparison") -> str:
+def _line(key: str, change: "Change") -> str:
+    c = change.comparison
+    if change.points:
+        parts = [f"{100 * (x - 1):+.3g}" for x in (c.ratio, c.low, c.high)]
+        return f"{c.call:<12} {key}: {parts[0]} [{parts[1]}, {parts[2]}] percentage points"
     return f"{c.call:<12} {key}: {c.ratio - 1:+.1%} [{c.low - 1:+.1%}, {c.high - 1:+.1%}]"

@@ -44,5 +44,16 @@ _TABLE = (
     _guidellm("agent", e2e="5s"),
 )
 
+
+def describe() -> str:
+    """All presets with their objectives, under their sources."""
+    lines = []
+    for source in dict.fromkeys(preset.source for preset in _TABLE):
+        lines.append(f"objectives of {source}:")
+        own = [preset for preset in _TABLE if preset.source == source]
+        lines += [f"    preset:{preset.name}: {preset.text}" for preset in own]
+    return "\n".join(lines)
+
+
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _TABLE}
 """Every preset by name, as written after `preset:`."""

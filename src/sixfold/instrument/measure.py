@@ -6,7 +6,7 @@ the load itself (loadgen).
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from sixfold.instrument.loadgen.run import Limits, LoadResult, Progress, run_loa
 from sixfold.instrument.telemetry.sampler import Telemetry, canonical_values, probes_for
 from sixfold.instrument.telemetry.series import Probe
 from sixfold.instrument.workloads.fingerprint import Fingerprint, fingerprint
+from sixfold.instrument.workloads.holdout import WARM
 from sixfold.instrument.workloads.presets import Workload
 
 WARM_SESSIONS = 4
@@ -70,6 +71,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(job: Job) -> None:
     """Refuse before anything runs what could never be judged. Raises ConfigError."""
+    _check_price(job)
+    if job.slo and any(clause.slo_class for clause in job.slo.clauses):
+        _check_classes(job.slo, job.workload.build(job.seed))
+
+
+def _check_price(job: Job) -> None:
     wanted = job.slo.keys() if job.slo else ()
     if job.price_per_hour is None and any(key.rpartition("/")[2] == "cost" for key in wanted):
         raise ConfigError(
@@ -77,12 +84,22 @@ def check(job: Job) -> None:
         )
 
 
+def _check_classes(slo: Slo, sessions: Sequence[Session]) -> None:
+    known = {session.slo_class for session in sessions} - {""}
+    for clause in slo.clauses:
+        if clause.slo_class and clause.slo_class not in known:
+            have = f"it has {', '.join(sorted(known))}" if known else "name them with class=NAME"
+            raise ConfigError(f"{clause}: the workload has no class {clause.slo_class!r}", have)
+
+
 def measure(
     job: Job, subject: Subject, progress: Callable[[Progress], None] | None = None
 ) -> tuple[Point, LoadResult]:
     """Run the job once; the point and all that it is made of. Raises ConfigError as `run_load`."""
-    check(job)
+    _check_price(job)
     sessions = job.workload.build(job.seed)
+    if job.slo:
+        _check_classes(job.slo, sessions)
     shape = fingerprint(sessions, _times(job.load, sessions))
     date = _now()
     beside = Telemetry(_probes(job))
@@ -97,6 +114,8 @@ def measure(
         )
     point = _point(job, subject, shape, result, date)
     seen = beside.summary()
+    if shared := job.workload.not_held_out(job.seed):
+        seen["notes"] = [*seen.get("notes", []), shared]
     slowed = tpot_by_context([outcome.trace for outcome in result.outcomes])
     return msgspec.structs.replace(
         point,
@@ -140,16 +159,21 @@ def warm_up(job: Job) -> int:
 
 
 def values_of(
-    outcomes: Sequence[Outcome], unfinished: int, slo: Slo | None, price_per_hour: float | None
+    outcomes: Sequence[Outcome],
+    unfinished: Mapping[str, int],
+    slo: Slo | None,
+    price_per_hour: float | None,
 ) -> dict[str, float]:
     """All metrics of a run: for all requests, for each class ("chat/..."), as the SLO names them.
 
-    Requests that were given up count as errors: a server that is late with them did not serve them.
+    `unfinished`: by class, requests that were given up. They count as errors: a server that is late
+    with them did not serve them.
     """
-    values = _values(outcomes, unfinished, slo, "")
-    for name in sorted({outcome.slo_class for outcome in outcomes} - {""}):
+    values = _values(outcomes, sum(unfinished.values()), slo, "")
+    for name in sorted(({outcome.slo_class for outcome in outcomes} | set(unfinished)) - {""}):
         own = [outcome for outcome in outcomes if outcome.slo_class == name]
-        values |= {f"{name}/{key}": v for key, v in _values(own, 0, slo, name).items()}
+        found = _values(own, unfinished.get(name, 0), slo, name)
+        values |= {f"{name}/{key}": v for key, v in found.items()}
     tokens = values.get("output_throughput", 0.0)
     if price_per_hour is not None and tokens > 0:
         values["cost"] = price_per_hour / 3600 / tokens * 1e6
@@ -193,6 +217,13 @@ def describe_load(load: Arrivals | int) -> dict[str, Any]:
     return {"arrivals": load.kind} | {name: fields[name] for name in shown}
 
 
+def describe_workload(workload: Workload) -> dict[str, Any]:
+    """What is sent, as a point holds it."""
+    config = msgspec.to_builtins(workload.config)
+    named = {"class": workload.slo_class} if workload.slo_class else {}
+    return {"name": workload.name, "config": config} | named
+
+
 def failed_point(job: Job, subject: Subject, status: Status, reason: str) -> Point:
     """The point of a run that never began, such as that of a server that did not start."""
     return _born(job, subject, status=status, reason=reason, date=_now())
@@ -208,9 +239,21 @@ def _point(job: Job, subject: Subject, shape: Fingerprint, result: LoadResult, d
         status="ok" if served else "failed",
         reason="" if served else errors[0],
         fingerprint=msgspec.to_builtins(shape),
-        values=values_of(result.outcomes, result.unfinished, job.slo, job.price_per_hour),
-        client=msgspec.to_builtins(result.health) | {"stopped": result.stopped},
+        values=values_of(result.outcomes, result.unfinished_by_class, job.slo, job.price_per_hour),
+        client=msgspec.to_builtins(result.health) | _cut_short(result),
     )
+
+
+def _cut_short(result: LoadResult) -> dict[str, Any]:
+    """What ended the run, and the requests that it left, all and by class."""
+    found: dict[str, Any] = {"stopped": result.stopped}
+    for what, by_class in (
+        ("unfinished", result.unfinished_by_class),
+        ("unsent", result.unsent_by_class),
+    ):
+        found[what] = sum(by_class.values())
+        found |= {f"{name}/{what}": count for name, count in by_class.items() if name}
+    return found
 
 
 def _born(job: Job, subject: Subject, **fields: Any) -> Point:
@@ -219,10 +262,7 @@ def _born(job: Job, subject: Subject, **fields: Any) -> Point:
     return Point(
         id=uuid.uuid4().hex,
         **msgspec.structs.asdict(subject) | {"hardware": subject.hardware or hardware()},
-        workload={
-            "name": job.workload.name,
-            "config": msgspec.to_builtins(job.workload.config),
-        },
+        workload=describe_workload(job.workload),
         load=describe_load(job.load),
         seed=job.seed,
         commit=commit,
@@ -262,4 +302,4 @@ def _times(load: Arrivals | int, sessions: Sequence[Session]) -> list[float]:
 
 def _warm_seed(seed: int, number: int) -> int:
     """Far from the seeds that people and sweeps choose."""
-    return (1 << 40) + (seed << 8) + number
+    return WARM + (seed << 8) + number

@@ -60,6 +60,26 @@ def test_page() -> None:
          "llamacpp:tokens_predicted_total 6",
          {"num_requests_running": 1, "num_requests_waiting": 2, "kv_cache_usage": 0.3,
           "prompt_tokens": 5, "generation_tokens": 6}),
+        (VLLM, "vllm:num_requests_swapped 3\nvllm:avg_generation_throughput_toks_per_s 40.5\n"
+         "vllm:avg_prompt_throughput_toks_per_s 80",
+         {"num_requests_swapped": 3, "generation_rate": 40.5, "prompt_rate": 80}),
+        (VLLM, 'vllm:admission_rejections_total{reason="queue_full"} 2\n'
+         'vllm:admission_rejections_total{reason="draining"} 1', {"rejections": 3}),
+        (SGLANG, "sglang:token_usage 0.1\nsglang:swa_token_usage 0.7\nsglang:mamba_usage 0.2",
+         {"kv_cache_usage": 0.7}),
+        (SGLANG, 'sglang:cache_hit_rate{dp="0"} 0.25\nsglang:cache_hit_rate{dp="1"} 0.75\n'
+         "sglang:gen_throughput 99\nsglang:num_grammar_queue_reqs 4\n"
+         "sglang:max_total_num_tokens 161721",
+         {"prefix_hit_rate": 0.5, "generation_rate": 99, "num_grammar_waiting": 4,
+          "kv_pool_tokens": 161721}),
+        (SGLANG, 'sglang:realtime_tokens_total{mode="prefill_compute"} 100\n'
+         'sglang:realtime_tokens_total{mode="prefill_cache"} 900\n'
+         'sglang:realtime_tokens_total{mode="decode"} 50',
+         {"prompt_tokens_computed": 100, "prefix_cache_hits": 900, "generation_tokens": 50}),
+        (SGLANG, 'sglang:realtime_tokens_total{mode="decode"} 50\nsglang:generation_tokens 40',
+         {"generation_tokens": 40}),
+        (LLAMACPP, "llamacpp:predicted_tokens_seconds 12.5\nllamacpp:prompt_tokens_seconds 80",
+         {"generation_rate": 12.5, "prompt_rate": 80}),
         (ANY, "llamacpp:requests_processing 1", {"num_requests_running": 1}),
         (ANY, "vllm:prompt_tokens_total +Inf", {}),
     ],

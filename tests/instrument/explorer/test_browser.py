@@ -5,15 +5,18 @@ Runs where selenium and Chromium are installed. Screenshots go to SIXFOLD_SHOTS,
 
 import json
 import os
+import shlex
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from instrument.store.samples import ALL
 from sixfold.core.point import Point
 from sixfold.instrument.explorer.page import write_page
 from sixfold.instrument.explorer.published import published_points
+from sixfold.instrument.store.importers.read import read_results
 
 selenium = pytest.importorskip("selenium")
 
@@ -255,6 +258,83 @@ def test_files_can_be_added(page, tmp_path, shape, by):
     give(browser, path, by)
     wait(lambda: "Added 2 points" in find(browser, "#message").text)
     assert count(browser, ".points tbody tr") == 16
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_other_tools_results_are_recognised_with_the_command_to_paste(page, tmp_path, name):
+    browser = page(QUESTION)
+    path = tmp_path / "a b's.json"
+    path.write_text(json.dumps(ALL[name]))
+    assert read_results(path), "it is what `sixfold import` reads"
+    give(browser, path, "input")
+    wait(lambda: f"is a result of {name.partition(' (')[0]}" in find(browser, "#message").text)
+    (command,) = [code.text for code in browser.find_elements("css selector", "#message code")]
+    words = shlex.split(command)
+    assert words[:5] == ["sixfold", "import", "a b's.json", "--store", "results.db"]
+    assert words[5:] == ["&&", "sixfold", "explore", "results.db", "-o", "explorer.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("config.max_num_seqs", "max num seqs (setting)"),
+        ("config.cache", "cache (setting)"),
+        ("telemetry.engine_cpu_cores", "engine cpu cores (telemetry)"),
+        ("workload.config.count", "count"),
+    ],
+)
+def test_any_number_of_a_point_is_an_axis(page, tmp_path, name, words):
+    import msgspec
+
+    browser = page(QUESTION)
+    own = [
+        point(
+            engine,
+            1,
+            0,
+            id=f"own-{engine}",
+            model="own",
+            config={"max_num_seqs": seqs, "cache": "256", "dtype": "bf16", "eager": True},
+            workload={"name": "chat", "config": {"count": 20}},
+            telemetry={"engine_cpu_cores": 1.5, "notes": ["none"]},
+        )
+        for engine, seqs in (("vllm", 64), ("sixfold", 32))
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, own)))
+    give(browser, path, "input")
+    wait(lambda: "Added 2 points" in find(browser, "#message").text)
+    click(browser, "[id='o-model-own']")
+    set_value(browser, "#axis-x", name)
+    assert find(browser, "#axis-x").get_attribute("value") == name
+    assert find(browser, f"#axis-x option[value='{name}']").text == words
+    assert count(browser, "#chart .dot") + count(browser, "#chart .star") == 2
+    for no_number in ("config.dtype", "config.eager", "telemetry.notes"):
+        assert count(browser, f"#axis-x option[value='{no_number}']") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("kv_usage", "min"),
+        ("telemetry.engine_kv_cache_usage_max_fraction", "min"),
+        ("telemetry.engine_acceptance_fraction", "max"),
+        ("chat/ttft:p95", "min"),
+        ("acceptance_rate", "max"),
+        ("preemptions", "min"),
+    ],
+)
+def test_directions_are_those_of_the_metrics_table(page, tmp_path, name, direction):
+    browser = page(QUESTION)
+    inner = name.partition(".")[2]
+    numbers = {"telemetry": {inner: 0.5}} if inner else {"values": {name: 0.5}}
+    path = tmp_path / "one.jsonl"
+    fields = {"id": "x", "engine": "e", "model": "m", "date": "d"}
+    path.write_text(json.dumps(fields | numbers))
+    give(browser, path, "input")
+    wait(lambda: "Added 1 point." in find(browser, "#message").text)
+    set_value(browser, "#objective", name)
+    assert find(browser, "#direction").get_attribute("value") == direction
 
 
 def test_names_of_javascript_itself_are_only_names(page, tmp_path):

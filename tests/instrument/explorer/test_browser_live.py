@@ -148,5 +148,5 @@ def test_other_tools_results_are_pointed_to_their_import(page, tmp_path: Path, i
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"backend": "vllm", "output_throughput": 3.0}, indent=indent))
     helpers.give(browser, path, "input")
-    wait(lambda: "sixfold import FILE --store" in find(browser, "#message").text)
+    wait(lambda: "sixfold import result.json --store" in find(browser, "#message").text)
     assert "Nothing was added" in find(browser, "#message").text

@@ -12,9 +12,10 @@ import pytest
 
 from sixfold.cli.main import main
 from sixfold.core.errors import ConfigError
+from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo_presets import PRESETS
-from sixfold.instrument.explorer.page import presets, write_page
+from sixfold.instrument.explorer.page import metrics, presets, write_page
 from sixfold.instrument.explorer.published import DERIVED, published_points
 from sixfold.instrument.store.lines import write_lines
 from sixfold.instrument.store.store import Store
@@ -72,6 +73,18 @@ def test_the_page_fetches_nothing_and_injects_nothing(tmp_path: Path):
     assert "fetch(" not in page and "connect-src" not in page
     addresses = set(re.findall(r"https?://[^\"'\s]+", page))
     assert addresses == {"http://www.w3.org/2000/svg"}  # a name space, never fetched
+
+
+def test_the_page_has_every_metrics_direction():
+    known = {metric["name"]: metric for metric in metrics()}
+    for metric in METRICS.values():
+        assert known[metric.name]["better"] == ("min" if metric.lower_is_better else "max")
+        assert known[metric.name]["unit"] == metric.unit
+    assert known["telemetry.engine_queue_p95_seconds"] == {
+        "name": "telemetry.engine_queue_p95_seconds",
+        "unit": "s",
+        "better": "min",
+    }
 
 
 def test_equal_points_give_an_equal_page(tmp_path: Path):

@@ -1,4 +1,6 @@
-"""Telemetry from recorded pages, from /proc, and beside a thread that must never fail a run."""
+"""Telemetry from pages in the form of real ones, from /proc, and beside a thread that must never
+fail a run. Not here: pages recorded from GPUs; DCGM's is written by hand, by its documentation.
+"""
 
 import http.server
 import os
@@ -27,6 +29,8 @@ from sixfold.instrument.telemetry.host import (
 )
 from sixfold.instrument.telemetry.sampler import Telemetry, canonical_values, probes_for
 
+# Written by hand in the form that dcgm-exporter's documentation shows, since the machines that this
+# is developed on have no GPU: no recording of a real exporter.
 DCGM = """# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
 # TYPE DCGM_FI_DEV_GPU_UTIL gauge
 DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-a",device="nvidia0",modelName="X",Hostname="h"}} {use}
@@ -95,6 +99,71 @@ def test_the_engines_page_is_summed_up_under_canonical_names() -> None:
         "preemptions": 4,
         "acceptance_rate": pytest.approx(0.1),
     }
+
+
+QUEUE = """vllm:num_requests_running 1
+vllm:request_queue_time_seconds_bucket{{le="0.01"}} {a}
+vllm:request_queue_time_seconds_bucket{{le="0.1"}} {b}
+vllm:request_queue_time_seconds_bucket{{le="+Inf"}} {n}
+vllm:request_queue_time_seconds_sum {sum}
+vllm:request_queue_time_seconds_count {n}
+"""
+
+
+def seen_of(*pages: str) -> dict[str, float]:
+    with Pages(*pages) as server:
+        probe = EngineProbe(server.url)
+        for _ in pages:
+            probe.read()
+    return probe.summary()
+
+
+def test_queue_time_is_what_the_servers_histogram_gained() -> None:
+    """50 observations up to 10 ms, 50 up to 100 ms, beside 1,000 slow ones from before."""
+    before = QUEUE.format(a=0, b=0, n=1000, sum=5000.0)
+    after = QUEUE.format(a=50, b=100, n=1100, sum=5002.0)
+    values = canonical_values(seen_of(before, before, after))
+    assert values == {
+        "queue:mean": pytest.approx(0.02),
+        "queue:p50": pytest.approx(0.01),
+        "queue:p90": pytest.approx(0.01 + 0.09 * 40 / 50),
+        "queue:p95": pytest.approx(0.01 + 0.09 * 45 / 50),
+        "queue:p99": pytest.approx(0.01 + 0.09 * 49 / 50),
+        "queue:p99.9": pytest.approx(0.01 + 0.09 * 49.9 / 50),
+    }
+
+
+def test_queue_time_beyond_the_last_bound_is_unknown() -> None:
+    before = QUEUE.format(a=0, b=0, n=0, sum=0)
+    values = canonical_values(seen_of(before, QUEUE.format(a=0, b=90, n=100, sum=30)))
+    assert set(values) == {"queue:mean", "queue:p50", "queue:p90"}
+    assert canonical_values(seen_of(before, before)) == {}, "nothing was observed"
+
+
+def test_queue_time_survives_a_restart() -> None:
+    pages = [QUEUE.format(a=n, b=n, n=n, sum=n * 0.005) for n in (1000, 1010, 5, 20)]
+    assert seen_of(*pages)["engine_queue_mean_seconds"] == pytest.approx(0.005)
+
+
+def test_token_gaps_and_the_pool_are_told_under_one_name() -> None:
+    old = "vllm:time_per_output_token_seconds_{part} {{}}\nvllm:num_requests_running 1\n"
+    for name in ("vllm:time_per_output_token_seconds", "vllm:inter_token_latency_seconds"):
+        page = old.replace("vllm:time_per_output_token_seconds", name)
+        pages = [page.format(part="sum").format(n * 0.02) + f"{name}_count {n}" for n in (1, 11)]
+        assert seen_of(*pages)["engine_itl_mean_seconds"] == pytest.approx(0.02)
+    for labels, tokens in (
+        ('kv_cache_size_tokens="619479",num_gpu_blocks="9",block_size="8"', 619479),
+        ('num_gpu_blocks="573",block_size="16"', 573 * 16),
+    ):
+        seen = seen_of(f"vllm:num_requests_running 1\nvllm:cache_config_info{{{labels}}} 1\n")
+        assert seen["engine_kv_pool_mean_tokens"] == tokens
+    none = 'vllm:num_requests_running 1\nvllm:cache_config_info{num_gpu_blocks="None"} 1\n'
+    assert "engine_kv_pool_mean_tokens" not in seen_of(none)
+
+
+def test_what_a_server_turned_away_is_counted() -> None:
+    page = 'vllm:num_requests_running 1\nvllm:admission_rejections_total{{reason="r"}} {}\n'
+    assert seen_of(page.format(2), page.format(7))["engine_rejections_count"] == 5
 
 
 @pytest.mark.parametrize(

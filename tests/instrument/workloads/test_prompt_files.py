@@ -61,11 +61,12 @@ def test_jsonl_takes_text_ids_and_messages(file):
 
 def test_first_and_shuffle(file):
     path = file("\n".join(json.dumps({"prompt": f"p{i}"}) for i in range(20)))
-    plain = jsonl(JsonlConfig(file=path, first=10), 0)
+    plain = jsonl(JsonlConfig(file=path, first=10, holdout=False), 0)
     one, two = (jsonl(JsonlConfig(file=path, first=10, shuffle=True), seed) for seed in (1, 2))
+    plain_half = jsonl(JsonlConfig(file=path, first=10), 0)
     assert [s.turns[0].text for s in plain] == [f"p{i}" for i in range(10)]
     assert one != two and one == jsonl(JsonlConfig(file=path, first=10, shuffle=True), 1)
-    assert sorted(s.turns[0].text for s in one) == sorted(s.turns[0].text for s in plain)
+    assert sorted(s.turns[0].text for s in one) == sorted(s.turns[0].text for s in plain_half)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_first_and_shuffle(file):
         '{"prompt": [-1]}',
         '{"prompt": "a", "max_tokens": 0}',
         '{"prompt": "a", "max_tokens": "5"}',
+        '{"prompt": "a", "class": "a/b"}',
         '{"messages": [{"role": "robot", "content": "x"}]}',
         '{"messages": [{"role": "system", "content": "x"}]}',
     ],

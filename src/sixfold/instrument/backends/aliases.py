@@ -1,6 +1,7 @@
 """Names of metrics: canonical, and what each engine calls them. Not here: reading (scrape.py).
 
-A counter's `_total` may be left out on either side: scrape.py tries both.
+A counter's `_total` may be left out on either side: scrape.py tries both. `name{label=value}` takes
+only the lines with that label.
 """
 
 COUNTERS = (
@@ -11,10 +12,27 @@ COUNTERS = (
     "num_preemptions",
     "spec_drafted",
     "spec_accepted",
+    "prompt_tokens_computed",
+    "rejections",
 )
-"""Tokens, or requests for num_preemptions; since the server's start."""
-GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage")
-"""Requests, and a fraction of 0 to 1."""
+"""Tokens, or requests for num_preemptions and rejections (503s); since the server's start."""
+GAUGES = (
+    "num_requests_running",
+    "num_requests_waiting",
+    "num_requests_swapped",
+    "num_grammar_waiting",
+    "kv_cache_usage",
+    "prefix_hit_rate",
+    "prompt_rate",
+    "generation_rate",
+    "kv_pool_tokens",
+)
+"""Requests; fractions of 0 to 1 (the hit rate is of the engine's last interval); tokens per second;
+tokens that the KV cache has room for."""
+FULLEST = ("kv_cache_usage",)
+"""Of several pools and replicas, the fullest counts."""
+MEANS = ("prefix_hit_rate",)
+"""Of several replicas, the mean counts; other metrics are added up."""
 
 VLLM: dict[str, tuple[str, ...]] = {
     "num_requests_running": ("vllm:num_requests_running",),
@@ -27,15 +45,27 @@ VLLM: dict[str, tuple[str, ...]] = {
     "num_preemptions": ("vllm:num_preemptions",),
     "spec_drafted": ("vllm:spec_decode_num_draft_tokens",),
     "spec_accepted": ("vllm:spec_decode_num_accepted_tokens",),
+    "num_requests_swapped": ("vllm:num_requests_swapped",),
+    "prompt_rate": ("vllm:avg_prompt_throughput_toks_per_s",),
+    "generation_rate": ("vllm:avg_generation_throughput_toks_per_s",),
+    "rejections": ("vllm:admission_rejections",),
 }
+"""Swapped requests and rates are from before its version 1; its pool is in labels: POOL_LABELS."""
+POOL_LABELS = ("vllm:cache_config_info", "kv_cache_size_tokens", ("num_gpu_blocks", "block_size"))
+"""The metric whose labels tell the pool: its tokens, or else the factors of them."""
 SGLANG: dict[str, tuple[str, ...]] = {
     "num_requests_running": ("sglang:num_running_reqs",),
     "num_requests_waiting": ("sglang:num_queue_reqs",),
-    "kv_cache_usage": ("sglang:token_usage",),
+    "num_grammar_waiting": ("sglang:num_grammar_queue_reqs",),
+    "kv_cache_usage": ("sglang:token_usage", "sglang:swa_token_usage", "sglang:mamba_usage"),
+    "kv_pool_tokens": ("sglang:max_total_num_tokens",),
     "prefix_cache_queries": ("sglang:prompt_tokens",),
-    "prefix_cache_hits": ("sglang:cached_tokens",),
+    "prefix_cache_hits": ("sglang:cached_tokens", "sglang:realtime_tokens{mode=prefill_cache}"),
+    "prefix_hit_rate": ("sglang:cache_hit_rate",),
     "prompt_tokens": ("sglang:prompt_tokens",),
-    "generation_tokens": ("sglang:generation_tokens",),
+    "prompt_tokens_computed": ("sglang:realtime_tokens{mode=prefill_compute}",),
+    "generation_tokens": ("sglang:generation_tokens", "sglang:realtime_tokens{mode=decode}"),
+    "generation_rate": ("sglang:gen_throughput",),
     "num_preemptions": ("sglang:num_retracted_requests", "sglang:num_retracted_reqs"),
 }
 """Speculation is told as gauges of the last interval only: no counters to map."""
@@ -45,6 +75,8 @@ LLAMACPP: dict[str, tuple[str, ...]] = {
     "kv_cache_usage": ("llamacpp:kv_cache_usage_ratio",),
     "prompt_tokens": ("llamacpp:prompt_tokens",),
     "generation_tokens": ("llamacpp:tokens_predicted",),
+    "prompt_rate": ("llamacpp:prompt_tokens_seconds",),
+    "generation_rate": ("llamacpp:predicted_tokens_seconds",),
     "spec_drafted": ("llamacpp:tokens_drafted", "llamacpp:spec_decode_num_draft_tokens"),
     "spec_accepted": (
         "llamacpp:tokens_drafted_accepted",
@@ -57,3 +89,14 @@ ANY: dict[str, tuple[str, ...]] = {
     for name in (*GAUGES, *COUNTERS)
 }
 """For servers of an unknown kind."""
+HISTOGRAMS: dict[str, tuple[str, ...]] = {
+    "queue": ("vllm:request_queue_time_seconds", "sglang:queue_time_seconds"),
+    "itl": (
+        "vllm:inter_token_latency_seconds",
+        "vllm:time_per_output_token_seconds",
+        "sglang:inter_token_latency_seconds",
+        "sglang:time_per_output_token_seconds",
+    ),
+    "tpot": ("vllm:request_time_per_output_token_seconds",),
+}
+"""Histograms of seconds. The older "time per output token" is a histogram of gaps: itl."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sixfold.instrument.backends.aliases import GAUGES
+from sixfold.instrument.backends.aliases import FULLEST, GAUGES, MEANS
 
 MAX_BYTES = 8 << 20
 MAX_SAMPLES = 200_000
@@ -108,16 +108,17 @@ def histogram(page: Scrape, name: str) -> Histogram | None:
 def canonical(page: Scrape, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     """Values under our names; what the page lacks is absent.
 
-    Label sets (replicas, ranks, sources) are added up; of kv_cache_usage, the fullest counts.
+    Label sets (replicas, ranks, sources) are added up, or as FULLEST and MEANS have it.
     """
     values: dict[str, float] = {}
     for name, candidates in aliases.items():
-        pooled = max if name == "kv_cache_usage" else sum
-        for candidate in candidates:
-            found = _values(page, candidate) or _values(page, f"{candidate}_total")
-            if found:
-                values[name] = float(pooled(found))
-                break
+        found = [got for candidate in candidates if (got := _told(page, candidate))]
+        if not found:
+            continue
+        if name in FULLEST:
+            values[name] = max(map(max, found))
+        else:
+            values[name] = float(sum(found[0])) / (len(found[0]) if name in MEANS else 1)
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
@@ -133,6 +134,14 @@ def delta(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
         if name not in GAUGES and name in before
     }
     return grown | {name: after[name] for name in GAUGES if name in after}
+
+
+def _told(page: Scrape, alias: str) -> list[float]:
+    """Values under an alias: `name`, or `name{label=value}`; a counter's `_total` may be on it."""
+    name, _, chosen = alias.partition("{")
+    label, _, value = chosen.rstrip("}").partition("=")
+    samples = page.samples.get(name) or page.samples.get(f"{name}_total", ())
+    return [s.value for s in samples if not label or s.labels.get(label) == value]
 
 
 def _values(page: Scrape, name: str) -> list[float]:

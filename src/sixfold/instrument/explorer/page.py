@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 
 from sixfold.core.errors import ConfigError
+from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.core.slo_presets import PRESETS
+from sixfold.instrument.telemetry.sampler import CANONICAL
 
 SCRIPTS = ("model.js", "state.js", "chart.js", "controls.js", "panels.js", "table.js", "app.js")
 """Concatenated in this order into one closed scope."""
@@ -59,11 +61,12 @@ def render(points: list[dict[str, Any]], title: str, live_after: int | None = No
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
+    settings = {"presets": presets(), "metrics": metrics(), "live_after": live_after}
     parts = {
         "title": html.escape(title),
         "policy": policy,
         "style": style,
-        "settings": embedded({"presets": presets(), "live_after": live_after}),
+        "settings": embedded(settings),
         "data": embedded(points),
         "script": script,
     }
@@ -86,6 +89,15 @@ def presets() -> list[dict[str, Any]]:
             ],
         }
         for preset in PRESETS.values()
+    ]
+
+
+def metrics() -> list[dict[str, str]]:
+    """Unit and better direction of every metric, also under the names that telemetry has for it."""
+    seen = {f"telemetry.{key}": METRICS[name.partition(":")[0]] for key, name in CANONICAL.items()}
+    return [
+        {"name": name, "unit": metric.unit, "better": "min" if metric.lower_is_better else "max"}
+        for name, metric in (METRICS | seen).items()
     ]
 
 

@@ -7,6 +7,7 @@ Always bounded in requests and seconds. Not here: the sessions (workloads), the 
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -66,6 +67,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that were on their way at the end, and given up."""
     unsent: int
     """Requests that were never sent."""
+    unfinished_by_class: dict[str, int] = {}
+    """The same by the class of their sessions; "" is those of none."""
+    unsent_by_class: dict[str, int] = {}
     stopped: str = ""
     """What ended the run before all was sent: requests, seconds, saturated, interrupted; or
     nothing did."""
@@ -125,7 +129,9 @@ class _Run:
         self._chat = target.chat
         self._sessions = sessions
         self._limits = limits
-        self._planned = sum(len(session.turns) for session in sessions)
+        self._planned: Counter[str] = Counter()
+        for session in sessions:
+            self._planned[session.slo_class] += len(session.turns)
         self._check = SelfCheck()
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcomes: list[Outcome] = []
@@ -133,7 +139,8 @@ class _Run:
         self._start = 0.0
         self._last = 0.0
         """When the last request may be sent."""
-        self._sent = 0
+        self._sent: Counter[str] = Counter()
+        """Requests by class, as the planned ones are."""
         self._failed = 0
         self._stopped = ""
         self._saturation: Saturation | None = None
@@ -173,30 +180,34 @@ class _Run:
     def _stop_if_saturated(self, now: float) -> None:
         if self._saturation is None or self._stopped:
             return
-        self._saturation.in_flight(now, self._sent - len(self._outcomes))
+        self._saturation.in_flight(now, self._sent.total() - len(self._outcomes))
         if self._saturation.saturated(now):
             self._stopped = "saturated"
             self._last = now
 
     def _result(self) -> LoadResult:
         late = [outcome.trace.arrival - outcome.planned for outcome in self._outcomes]
+        unfinished = self._sent - Counter(outcome.slo_class for outcome in self._outcomes)
+        unsent = self._planned - self._sent
         return LoadResult(
             outcomes=tuple(self._outcomes),
             health=self._check.finish(late),
             start=self._start,
             seconds=time.monotonic() - self._start,
-            unfinished=self._sent - len(self._outcomes),
-            unsent=self._planned - self._sent,
+            unfinished=unfinished.total(),
+            unsent=unsent.total(),
+            unfinished_by_class=dict(unfinished),
+            unsent_by_class=dict(unsent),
             stopped=self._stopped,
         )
 
     def _progress(self) -> Progress:
         return Progress(
             seconds=time.monotonic() - self._start,
-            sent=self._sent,
+            sent=self._sent.total(),
             finished=len(self._outcomes),
             failed=self._failed,
-            planned=self._planned,
+            planned=self._planned.total(),
         )
 
     async def _give_up(self) -> None:
@@ -247,7 +258,7 @@ class _Run:
         return self._below_limits()
 
     def _below_limits(self) -> bool:
-        if self._sent >= self._limits.requests:
+        if self._sent.total() >= self._limits.requests:
             self._stopped = self._stopped or "requests"
         elif time.monotonic() > self._last:
             self._stopped = self._stopped or "seconds"
@@ -270,7 +281,7 @@ class _Run:
             planned = ended + (turn.think_time if number else 0.0)
             if not await self._may_send_at(planned):
                 break
-            self._sent += 1
+            self._sent[session.slo_class] += 1
             reply = await self._client.send(conversation.ask(turn))
             self._keep(reply, planned, index, number)
             ended = reply.trace.end

@@ -4,14 +4,23 @@ Which engine it is follows from the prefixes on the page. During the load only t
 matter are kept; they are read when it is over. Not here: the format and the names (backends).
 """
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from urllib.parse import urlsplit
 
-from sixfold.instrument.backends.aliases import GAUGES, LLAMACPP, SGLANG, VLLM
+from sixfold.instrument.backends.aliases import (
+    GAUGES,
+    HISTOGRAMS,
+    LLAMACPP,
+    POOL_LABELS,
+    SGLANG,
+    VLLM,
+)
 from sixfold.instrument.backends.fetch import fetch
-from sixfold.instrument.backends.scrape import Scrape, canonical, delta, parse
+from sixfold.instrument.backends.scrape import Scrape, canonical, delta, histogram, parse
 from sixfold.instrument.backends.spec import Request
+from sixfold.instrument.telemetry.histograms import gained, statistics
 from sixfold.instrument.telemetry.series import Series, known
 
 TIMEOUT = 2.0
@@ -22,6 +31,18 @@ FAMILIES: dict[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
     "llamacpp:": ("llamacpp", LLAMACPP),
 }
 """Prefix on the page -> engine and its aliases. Ours has vLLM's names beside its own."""
+GAUGE_NAMES = {
+    "num_requests_running": "engine_requests_running_{}_count",
+    "num_requests_waiting": "engine_requests_waiting_{}_count",
+    "num_requests_swapped": "engine_requests_swapped_{}_count",
+    "num_grammar_waiting": "engine_grammar_waiting_{}_count",
+    "kv_cache_usage": "engine_kv_cache_usage_{}_fraction",
+    "kv_pool_tokens": "engine_kv_pool_{}_tokens",
+    "prefix_hit_rate": "engine_prefix_hit_rate_{}_fraction",
+    "prompt_rate": "engine_prompt_rate_{}_tokens_per_second",
+    "generation_rate": "engine_generation_rate_{}_tokens_per_second",
+}
+"""With the mean and the peak over the run."""
 HINT = "start with --metrics (llama.cpp) or --enable-metrics (SGLang)"
 
 
@@ -84,14 +105,16 @@ class EngineProbe:
             self.notes.append(f"engine metrics: {self.url} is no engine's that is known")
             return
         self.engine, self._aliases = found
-        names = {name for candidates in self._aliases.values() for name in candidates}
+        tables = (*self._aliases.values(), *HISTOGRAMS.values(), POOL_LABELS[:1])
+        names = {alias.partition("{")[0] for candidates in tables for alias in candidates}
         self._wanted = tuple(sorted(name.encode() for name in names))
 
     def summary(self) -> dict[str, float]:
         """Means and peaks of gauges, growth of counters, and the shares that follow from them."""
         if not self._aliases:
             return {}
-        readings = [canonical(parse(page), self._aliases) for page in self._pages]
+        pages = [parse(page) for page in self._pages]
+        readings = [canonical(page, self._aliases) | _pool(page) for page in pages]
         gauges = Series()
         # The first and the last reading are from before and after the load.
         for reading in readings[1:-1] or readings:
@@ -101,21 +124,44 @@ class EngineProbe:
         return {
             **_gauges(gauges),
             **_counters(readings),
+            **_histograms(pages),
             "engine_scrapes_count": float(len(readings)),
             "engine_scrapes_failed_count": float(self._failed),
         }
 
 
 def _gauges(gauges: Series) -> dict[str, float]:
-    names = {
-        "num_requests_running": "engine_requests_running_{}_count",
-        "num_requests_waiting": "engine_requests_waiting_{}_count",
-        "kv_cache_usage": "engine_kv_cache_usage_{}_fraction",
-    }
     return known(
-        **{names[name].format("mean"): gauges.mean(name) for name in GAUGES},
-        **{names[name].format("max"): gauges.peak(name) for name in GAUGES},
+        **{GAUGE_NAMES[name].format("mean"): gauges.mean(name) for name in GAUGES},
+        **{GAUGE_NAMES[name].format("max"): gauges.peak(name) for name in GAUGES},
     )
+
+
+def _pool(page: Scrape) -> dict[str, float]:
+    """The KV cache's tokens where a metric's labels tell them, summed over replicas."""
+    name, whole, factors = POOL_LABELS
+    total = 0.0
+    for sample in page.samples.get(name, ()):
+        told = [whole] if sample.labels.get(whole, "").isdecimal() else list(factors)
+        numbers = [sample.labels.get(label, "") for label in told]
+        if all(number.isdecimal() for number in numbers):
+            total += math.prod(map(float, numbers))
+    return {"kv_pool_tokens": total} if total else {}
+
+
+def _histograms(pages: list[Scrape]) -> dict[str, float]:
+    """Seconds by the server's own clock: "engine_queue_p95_seconds"."""
+    values: dict[str, float] = {}
+    for name, candidates in HISTOGRAMS.items():
+        readings = [
+            next(filter(None, (histogram(page, each) for each in candidates)), None)
+            for page in pages
+        ]
+        found = gained(readings)
+        if found is not None:
+            told = statistics(found).items()
+            values |= {f"engine_{name}_{stat}_seconds": value for stat, value in told}
+    return values
 
 
 def _counters(readings: list[dict[str, float]]) -> dict[str, float]:
@@ -127,6 +173,8 @@ def _counters(readings: list[dict[str, float]]) -> dict[str, float]:
                 grown[name] = grown.get(name, 0.0) + value
     return known(
         engine_preemptions_count=grown.get("num_preemptions"),
+        engine_rejections_count=grown.get("rejections"),
+        engine_prompt_tokens_computed_count=grown.get("prompt_tokens_computed"),
         engine_prompt_tokens_count=grown.get("prompt_tokens"),
         engine_generated_tokens_count=grown.get("generation_tokens"),
         engine_prefix_hit_fraction=_share(grown, "prefix_cache_hits", "prefix_cache_queries"),

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from sixfold.instrument.backends.processes import Process
 from sixfold.instrument.telemetry.engine import EngineProbe
 from sixfold.instrument.telemetry.gpu import DCGM_URL, DcgmProbe, NvmlProbe
+from sixfold.instrument.telemetry.histograms import STATISTICS
 from sixfold.instrument.telemetry.host import HostProbe
 from sixfold.instrument.telemetry.series import Probe
 
@@ -21,7 +22,7 @@ CANONICAL = {
     "engine_kv_cache_usage_max_fraction": "kv_usage",
     "engine_preemptions_count": "preemptions",
     "engine_acceptance_fraction": "acceptance_rate",
-}
+} | {f"engine_queue_{stat}_seconds": f"queue:{stat}" for stat in STATISTICS}
 """What telemetry knows under names of metrics that objectives may bound."""
 
 

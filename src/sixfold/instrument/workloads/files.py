@@ -19,6 +19,7 @@ from sixfold.instrument.workloads.content import (
     checked,
     stream,
 )
+from sixfold.instrument.workloads.holdout import LOOK, chosen
 from sixfold.instrument.workloads.lines import Line, read_lines, read_whole
 
 Limit = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
@@ -30,17 +31,21 @@ class JsonlConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Prompts of a file with one JSON object per line.
 
     An object has one of "prompt" (text, or a list of token ids), "text" and "messages" (of roles
-    system, user and assistant), and may have "max_tokens" or "output_tokens".
+    system, user and assistant), and may have "max_tokens" or "output_tokens", and "class", for
+    objectives such as chat/ttft:p95<300ms.
     """
 
     file: str
     """Path; may be a gzip file."""
     first: Limit = 0
-    """Only the first so many; 0: all."""
+    """Only so many, others for other seeds where the file has enough; 0: all of the seed's half."""
     output: Output = 128
     """Tokens of an answer where the line does not say."""
     shuffle: bool = False
     """Another order for each seed (after `first`)."""
+    holdout: bool = True
+    """Seeds below 2^30 send the even prompts; the odd ones warm up, and confirm what was tuned.
+    A file of fewer than 16 prompts, or than twice `first`, is not parted. False: all, always."""
 
 
 class ShareGptConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +54,20 @@ class ShareGptConfig(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Path; may be a gzip file."""
     first: Limit = 0
-    """Only the first so many; 0: all."""
+    """Only so many, others for other seeds where the file has enough; 0: all of the seed's half."""
     chats: bool = False
     """Whole conversations in place of the first question alone."""
     max_output: Output = 1024
     """Most tokens of an answer; else as long as the file's, at about 1.3 tokens a word."""
     shuffle: bool = False
     """Another order for each seed (after `first`)."""
+    holdout: bool = True
+    """Seeds below 2^30 send the even prompts; the odd ones warm up, and confirm what was tuned.
+    A file of fewer than 16 prompts, or than twice `first`, is not parted. False: all, always."""
+
+
+ClassName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]*\Z", max_length=64)]
+"""As objectives name it."""
 
 
 class _Message(msgspec.Struct):
@@ -69,6 +81,7 @@ class _Prompt(msgspec.Struct):
     messages: list[_Message] | None = None
     max_tokens: Output | None = None
     output_tokens: Output | None = None
+    slo_class: ClassName = msgspec.field(name="class", default="")
 
 
 class _Said(msgspec.Struct):
@@ -84,9 +97,13 @@ def jsonl(config: JsonlConfig, seed: int) -> list[Session]:
     """A session per line. Raises ConfigError with file and line for one that is not as above."""
     checked(config)
     decoder = msgspec.json.Decoder(_Prompt)
-    lines = islice(read_lines(config.file), config.first or None)
-    sessions = [_prompt(line, line.decode(decoder), config.output) for line in lines]
-    return _ordered(sessions, config.file, seed if config.shuffle else None)
+    lines = islice(read_lines(config.file), LOOK * config.first or None)
+    sessions = []
+    for line in lines:
+        row = line.decode(decoder)
+        session = _prompt(line, row, config.output)
+        sessions.append(msgspec.structs.replace(session, slo_class=row.slo_class))
+    return _ordered(sessions, config, seed)
 
 
 def _prompt(line: Line, row: _Prompt, default: int) -> Session:
@@ -120,8 +137,8 @@ def sharegpt(config: ShareGptConfig, seed: int) -> list[Session]:
     """A session per conversation. Raises ConfigError with file and line for a wrong one."""
     checked(config)
     found = (s for row in _conversations(config.file) if (s := _conversation(row, config)))
-    sessions = list(islice(found, config.first or None))
-    return _ordered(sessions, config.file, seed if config.shuffle else None)
+    sessions = list(islice(found, LOOK * config.first or None))
+    return _ordered(sessions, config, seed)
 
 
 def _conversations(path: str) -> Iterator[_Conversation]:
@@ -170,9 +187,12 @@ def _conversation(row: _Conversation, config: ShareGptConfig) -> Session | None:
     return Session(turns=tuple(turns if config.chats else turns[:1]), system=system)
 
 
-def _ordered(sessions: list[Session], path: str, seed: int | None) -> list[Session]:
+def _ordered(
+    sessions: list[Session], config: JsonlConfig | ShareGptConfig, seed: int
+) -> list[Session]:
     if not sessions:
-        raise ConfigError(f"{path}: no prompts in it", "see the workload's formats in --help")
-    if seed is not None:
+        raise ConfigError(f"{config.file}: no prompts in it", "see the formats in --help")
+    sessions = chosen(sessions, seed, config.first, config.holdout)
+    if config.shuffle:
         stream(seed, "order").shuffle(sessions)
     return sessions

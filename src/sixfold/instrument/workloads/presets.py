@@ -1,8 +1,11 @@
 """Workloads by name for the command line: `chat:turns=4,system=300`, `trace:file=x.jsonl,speed=2`.
 
-Values can't hold a comma. Not here: the workloads themselves (synthetic, files, traces).
+Several joined by `;` are sent together, each with a class if it is to have objectives of its own:
+`chat:class=chat,count=8; rag:class=batch`. Values can't hold a comma or a semicolon.
+Not here: the workloads themselves (synthetic, files, traces).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +15,15 @@ import msgspec
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.loadgen.plan import Session
 from sixfold.instrument.workloads import files, synthetic, traces
-from sixfold.instrument.workloads.content import Content, Length, checked, parse_length
+from sixfold.instrument.workloads.content import (
+    Content,
+    Length,
+    checked,
+    parse_length,
+    stream,
+)
+from sixfold.instrument.workloads.files import ClassName
+from sixfold.instrument.workloads.holdout import HELD_OUT, PART
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -35,23 +46,82 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+FROM_FILES = ("jsonl", "sharegpt")
+"""Their prompts are not made by seed."""
+MIX = "mix"
+CLASS = "class"
+
+
 class Workload(msgspec.Struct, frozen=True):
     """A named workload with its config."""
 
     name: str
     config: msgspec.Struct
+    slo_class: str = ""
+    """The class of its sessions that say none themselves."""
 
     def build(self, seed: int) -> list[Session]:
         """Its sessions. Raises ConfigError for a missing or damaged file."""
-        return PRESETS[self.name].builder(self.config, seed)
+        if isinstance(self.config, MixConfig):
+            return _mixed(self.config, seed)
+        sessions = PRESETS[self.name].builder(self.config, seed)
+        if not self.slo_class:
+            return sessions
+        replace = msgspec.structs.replace
+        return [s if s.slo_class else replace(s, slo_class=self.slo_class) for s in sessions]
+
+    def not_held_out(self, seed: int) -> str:
+        """Says that other seeds send the same prompts; empty for those that are made up by seed."""
+        parts = self.config.parts if isinstance(self.config, MixConfig) else (self,)
+        files = [part for part in parts if part.name in FROM_FILES]
+        here = {session for part in files for session in part.build(seed)}
+        there = {session for part in files for session in part.build(seed ^ HELD_OUT)}
+        if not here & there:
+            return ""
+        return (
+            f"{len(here & there)} of {len(here)} prompts are sent by other seeds, too: the file is "
+            "too short to hold some out, has some twice, or holdout=false"
+        )
+
+
+class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Several workloads at once, their sessions in a random order."""
+
+    parts: tuple[Workload, ...]
+    count: int | None = None
+    """Sessions in all, shared out as the parts' own counts are; None where a part is a file's."""
+
+
+def _mixed(config: MixConfig, seed: int) -> list[Session]:
+    """The parts' prompts differ, even of like parts: each has a seed of its own."""
+    counts = [getattr(part.config, "count", 0) for part in config.parts]
+    share = config.count / sum(counts) if config.count else 1.0
+    sessions: list[Session] = []
+    for number, (part, count) in enumerate(zip(config.parts, counts, strict=True)):
+        if count:
+            inner = msgspec.structs.replace(part.config, count=max(1, math.ceil(count * share)))
+            part = msgspec.structs.replace(part, config=inner)
+        sessions += part.build(seed + number * PART)
+    stream(seed, MIX).shuffle(sessions)
+    return sessions
 
 
 def parse_workload(spec: str) -> Workload:
-    """`name` or `name:key=value,key=value`.
+    """`name` or `name:key=value,key=value`; several, joined by `;`.
 
     Raises ConfigError, with the nearest name in its hint, for unknown names and keys, for values
     of the wrong type or out of bounds, and for keys that lack.
     """
+    parts = tuple(_parse_one(part) for part in spec.split(";"))
+    if len(parts) == 1:
+        return parts[0]
+    counts = [getattr(part.config, "count", None) for part in parts]
+    known = [count for count in counts if count is not None]
+    total = sum(known) if len(known) == len(parts) else None
+    return Workload(MIX, MixConfig(parts=parts, count=total))
+
+
+def _parse_one(spec: str) -> Workload:
     name, _, rest = spec.partition(":")
     name = name.strip()
     if name not in PRESETS:
@@ -61,23 +131,28 @@ def parse_workload(spec: str) -> Workload:
     inner = {field.name: field for field in msgspec.structs.fields(Content)}
     values: dict[str, Any] = {}
     contents: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
     for key, text in _pairs(name, rest):
-        if key in fields and key != "content":
-            target, field = values, fields[key]
+        target: dict[str, Any]
+        kind_of: Any
+        if key == CLASS:
+            target, kind_of = classes, ClassName
+        elif key in fields and key != "content":
+            target, kind_of = values, fields[key].type
         elif key in inner and "content" in fields:
-            target, field = contents, inner[key]
+            target, kind_of = contents, inner[key].type
         else:
             hint = _nearest(key, keys_of(kind))
             raise ConfigError(f"workload {name} has no key {key[:40]!r}", hint)
         if key in target:
             raise ConfigError(f"{name}: {key} is given twice", "give it once")
-        target[key] = _convert(f"{name}: {key}", text, field.type)
+        target[key] = _convert(f"{name}: {key}", text, kind_of)
     if contents:
         values["content"] = Content(**contents)
     lacking = [f.name for f in fields.values() if f.required and f.name not in values]
     if lacking:
         raise ConfigError(f"workload {name} needs {lacking[0]}", f"add {lacking[0]}=...")
-    return Workload(name, checked(kind(**values)))
+    return Workload(name, checked(kind(**values)), classes.get(CLASS, ""))
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, str]:
@@ -101,6 +176,8 @@ def describe() -> str:
     lines += [
         "Lengths in tokens: 512 (fixed), 100-900 (uniform), 512~1.5 (lognormal: mean~CV);",
         "in words with text=true, about 1.3 tokens each. Lists: 256+128. Times in seconds.",
+        "class=NAME, on any of them: a class for objectives such as NAME/ttft:p95<1s.",
+        "Several at once: chat:class=chat,count=8; rag:class=batch,count=4.",
     ]
     return "\n".join(lines)
 

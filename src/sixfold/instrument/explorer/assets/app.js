@@ -125,9 +125,9 @@ const actions = {
   },
 };
 
-function message(text, bad) {
+function message(text, bad, command) {
   $("message").hidden = !text;
-  $("message").textContent = text;
+  $("message").replaceChildren(text, ...(command ? [" ", el("code", { text: command })] : []));
   $("message").classList.toggle("bad", Boolean(bad));
 }
 
@@ -143,7 +143,7 @@ async function addFiles(files) {
       }
     }
   } catch (error) {
-    message(`Nothing was added. ${error.message}`, true);
+    message(`Nothing was added. ${error.message}`, true, error.command);
     return;
   }
   const first = !app.points.length;

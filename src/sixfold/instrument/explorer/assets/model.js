@@ -4,40 +4,58 @@ const STATUSES = ["ok", "did_not_start", "out_of_memory", "timed_out", "failed"]
 const SOURCES = ["measured", "published", "imported"];
 const TEXTS = ["study", "origin", "reason", "engine_version", "hardware", "command", "commit"];
 const MAX_BYTES = 256 * 1024 * 1024;
-const IMPORT_HINT = "Another tool’s results? Take them in with: sixfold import FILE --store results.db, then sixfold explore results.db.";
+// What only this tool's results have, as `sixfold import` knows them.
+const FOREIGN = [
+  ["llm-optimizer", (d) => Array.isArray(d.test_results) || has(d.config, "client_args") || has(d.config, "server_args")],
+  ["vllm bench", (d) => has(d, "model_id") && has(d, "completed") && has(d, "request_throughput")],
+  ["sglang.bench_serving", (d) => has(d, "backend") && has(d, "mean_e2e_latency_ms") && has(d, "completed")],
+  ["GuideLLM", (d) => Array.isArray(d.benchmarks) && d.benchmarks.length > 0 && has(d.benchmarks[0], "metrics")],
+  ["AIPerf", (d) => has(d, "aiperf_version") || has(d, "input_config")],
+  ["inference-perf", (d) => has(d, "load_summary") && has(d, "successes")],
+];
+const has = (value, name) => typeof value === "object" && value !== null && Object.hasOwn(value, name);
+// Metrics that core/metric_names does not have: other tools', and what was seen beside the load.
 const KINDS = [
-  // [pattern on the metric's name, unit, direction, words]
-  [/^ttft$/, "s", "min", "TTFT"],
-  [/^tpot$/, "s", "min", "TPOT"],
-  [/^itl$/, "s", "min", "ITL"],
-  [/^e2e$/, "s", "min", "E2E latency"],
-  [/^queue$/, "s", "min", "queue time"],
+  // [pattern on the name, unit, direction, words]
   [/^(seconds|duration)$/, "s", "min", "duration"],
-  [/^(output_throughput|tokens_per_second)$/, "tok/s", "max", "output throughput"],
+  [/^tokens_per_second$/, "tok/s", "max", "output throughput"],
   [/^output_throughput_per_gpu$/, "tok/s", "max", "output throughput per GPU"],
   [/^tokens_per_second_per_user$/, "tok/s", "max", "speed per user"],
-  [/^(total|input)_throughput$/, "tok/s", "max", ""],
-  [/^(request_throughput|requests_per_second|goodput)$/, "req/s", "max", ""],
+  [/_tokens_per_second$/, "tok/s", "max", ""],
+  [/^requests_per_second$/, "req/s", "max", ""],
   [/(cost|price|dollars)/, "$", "min", ""],
-  [/(error|failed|failure|preempt|missed)/, "", "min", ""],
+  [/(error|failed|failure|preempt|missed|rejections|waiting|foreign)/, "", "min", ""],
   [/(_seconds|latency|_time)$/, "s", "min", ""],
   [/(bytes|memory)/, "B", "min", ""],
 ];
+const WORDS = { ttft: "TTFT", tpot: "TPOT", itl: "ITL", e2e: "E2E latency", queue: "queue time" };
+// Numbers of a point beside its values, in the order of the lists; `better` is for what has no metric.
+const BESIDE = {
+  load: { better: "max", words: "" },
+  config: { better: "min", words: " (setting)" },
+  workload: { better: "min", words: "" },
+  telemetry: { better: "max", words: " (telemetry)" },
+};
+const besideOf = (name) => name.slice(0, Math.max(0, name.indexOf(".")));
+const isValue = (name) => !Object.hasOwn(BESIDE, besideOf(name));
 
+// Units and directions are those of core/metric_names, which the page is given.
 function metricInfo(name) {
-  if (name.startsWith("load.") || name.startsWith("workload.")) {
-    const words = name.split(".")[1].replaceAll("_", " ");
-    return { name, words, unit: "", better: name.startsWith("load.") ? "max" : "min" };
-  }
-  const [base, ...rest] = name.split(":");
-  const kind = KINDS.find(([pattern]) => pattern.test(base));
-  const words = (kind && kind[3]) || base.replaceAll("_", " ");
+  const beside = isValue(name) ? "" : besideOf(name);
+  const inner = beside ? name.slice(beside.length + 1) : name;
+  const [path, ...rest] = beside ? [inner] : inner.split(":");
+  const [base, slo] = [path.slice(path.lastIndexOf("/") + 1), path.slice(0, path.lastIndexOf("/") + 1)];
+  const known = beside && beside !== "telemetry" ? null
+    : settings.metrics.find((m) => m.name === (beside ? name : base));
+  const kind = known || (beside && beside !== "telemetry") ? null : KINDS.find(([pattern]) => pattern.test(base));
+  const plain = (Object.hasOwn(WORDS, base) && WORDS[base]) || (kind && kind[3]) || base.replace(/^config\./, "").replaceAll("_", " ");
+  const words = slo.replace("/", " ") + plain + (beside ? BESIDE[beside].words : "");
   const stat = rest.join(":");
   return {
     name,
     words: stat ? `${words} ${stat}` : words,
-    unit: kind ? kind[1] : "",
-    better: kind ? kind[2] : "max",
+    unit: known ? known.unit : kind ? kind[1] : "",
+    better: known ? known.better : kind ? kind[2] : beside ? BESIDE[beside].better : "max",
   };
 }
 
@@ -96,7 +114,7 @@ function parsePoints(text, name) {
     try {
       items = JSON.parse(trimmed).map((item, i) => [item, `item ${i + 1}`]);
     } catch (error) {
-      throw new Error(`${name} is no JSON: ${error.message}. ${IMPORT_HINT}`);
+      throw foreignText(trimmed, name) || importHint(`${name} is no JSON: ${error.message}.`, name);
     }
   } else {
     const whole = wholeObject(trimmed);
@@ -104,9 +122,32 @@ function parsePoints(text, name) {
   }
   return items.map(([item, where]) => {
     const wrong = pointError(item);
-    if (wrong) throw new Error(`${name}, ${where}: the point ${wrong}. ${IMPORT_HINT}`);
+    if (wrong) throw foreign(item, name) || importHint(`${name}, ${where}: the point ${wrong}.`, name);
     return item;
   });
+}
+
+// This page reads points only; other tools' results become points by a command.
+function importHint(text, name) {
+  const file = /^[\w.][\w.-]*$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+  const command = `sixfold import ${file} --store results.db && sixfold explore results.db -o explorer.html`;
+  return Object.assign(new Error(`${text} Another tool’s results? This command takes them in:`), { command });
+}
+
+function foreign(item, name) {
+  const found = typeof item === "object" && item !== null && FOREIGN.find(([, sign]) => sign(item));
+  if (!found) return null;
+  return importHint(`${name} is a result of ${found[0]}; this page reads points only.`, name);
+}
+
+// Some tools write NaN and Infinity, which are no JSON: enough to know whose text it is.
+function foreignText(text, name) {
+  try {
+    const found = JSON.parse(text.replace(/([:[,]\s*)-?(?:Infinity|NaN)(?=\s*[,}\]])/g, "$1null"));
+    return foreign(Array.isArray(found) ? found[0] : found, name);
+  } catch {
+    return null;
+  }
 }
 
 // A text that is one object on several lines, as other tools write their results; else null.
@@ -128,7 +169,7 @@ function parseLines(text, name) {
       items.push([JSON.parse(line), `line ${i + 1}`]);
     } catch (error) {
       if (i === lines.length - 1 && items.length) return; // still being written
-      throw new Error(`${name}, line ${i + 1} is no JSON: ${error.message}. ${IMPORT_HINT}`);
+      throw foreignText(text, name) || foreignText(line, name) || importHint(`${name}, line ${i + 1} is no JSON: ${error.message}.`, name);
     }
   });
   return items;
@@ -208,10 +249,16 @@ function summarise(group) {
 
 function numbersOf(p) {
   const numbers = Object.entries(p.values);
-  for (const [prefix, from] of [["load.", p.load], ["workload.", p.workload]]) {
-    for (const [name, value] of Object.entries(from)) {
-      if (typeof value === "number" && Number.isFinite(value)) numbers.push([prefix + name, value]);
-    }
+  const keep = (name, value) => {
+    const number = typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
+    if (typeof number === "number" && Number.isFinite(number)) numbers.push([name, number]);
+  };
+  for (const beside of Object.keys(BESIDE)) {
+    for (const [name, value] of Object.entries(p[beside])) keep(`${beside}.${name}`, value);
+  }
+  const inner = p.workload.config;
+  if (typeof inner === "object" && inner !== null) {
+    for (const [name, value] of Object.entries(inner)) keep(`workload.config.${name}`, value);
   }
   return numbers;
 }
@@ -222,7 +269,7 @@ function metricsOf(groups) {
     for (const name of Object.keys(g.values)) counts.set(name, (counts.get(name) || 0) + 1);
   }
   return [...counts.keys()].sort((a, b) => {
-    const inner = (n) => (n.startsWith("load.") ? 1 : n.startsWith("workload.") ? 2 : 0);
+    const inner = (n) => Object.keys(BESIDE).indexOf(besideOf(n));
     return inner(a) - inner(b) || metricInfo(a).words.localeCompare(metricInfo(b).words);
   });
 }

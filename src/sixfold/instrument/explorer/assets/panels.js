@@ -169,7 +169,7 @@ function nested(value, depth = 0) {
 
 function valueRows(g) {
   const derived = g.first.client.derived || [];
-  return Object.keys(g.values).filter((n) => !/^(load|workload)\./.test(n)).map((name) => {
+  return Object.keys(g.values).filter(isValue).map((name) => {
     const info = metricInfo(name);
     const [low, high] = g.range[name];
     const range = g.repeats > 1 ? ` (${formatValue(low, info)} to ${formatValue(high, info)})` : "";
@@ -221,7 +221,7 @@ function settingsDiff(a, b) {
 }
 
 function metricsDiff(a, b) {
-  const names = Object.keys(a.values).filter((n) => n in b.values && !/^(load|workload)\./.test(n));
+  const names = Object.keys(a.values).filter((n) => n in b.values && isValue(n));
   return names.map((n) => {
     const info = metricInfo(n);
     const [x, y] = [a.values[n], b.values[n]];
