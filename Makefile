@@ -38,7 +38,8 @@ demo: model ## Show what strategies do to a real model, then tune it under objec
 test: $(VENV)/.dev model ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev model ## Run every test at its full numbers; hours, resumable, leaves a record
+test-all: $(VENV)/.dev model ## Run every test at its full numbers; hours, resumable (ACCEPT_GEMMA=1)
+	@[ -z "$(ACCEPT_GEMMA)" ] || $(BIN)/sixfold pull gemma3-270m --accept-license
 	@$(BIN)/python tools/test_all.py --record
 
 check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs

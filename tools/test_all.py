@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / "build" / "test-all.json"
 SUMMARY = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
 TIERS = ("avx512_bf16", "avx512_vnni", "avx2", "generic")
+DTYPES = ("bf16", "int8", "int4", "f32")
 INVARIANCE = "tests/engine/test_invariance.py"
 
 
@@ -55,9 +57,9 @@ def stages() -> dict[str, Stage]:
             {"SIXFOLD_IPC_FUZZ_CASES": "100000"},
         ),
         "parsers": Stage(
-            "20,000 damaged model files a format",
+            "20,000 damaged files for each of five parsers of models",
             ("tests/engine/models/test_fuzz_parsers.py",),
-            {"SIXFOLD_FUZZ_CASES": "20000"},
+            {"SIXFOLD_FUZZ_CASES": "100000"},
         ),
         "kills": Stage(
             "a tuner killed and resumed 50 times",
@@ -65,10 +67,10 @@ def stages() -> dict[str, Stage]:
             {"SIXFOLD_TUNER_KILLS": "50"},
         ),
     }
-    for tier in TIERS:
-        found[f"invariance-{tier}"] = Stage(
-            f"64 mixed prompts, smollm2-135m, {tier}: greedy and seeded, four weight formats",
-            ("-m", "slow", INVARIANCE, "-k", f"real_model_64 and {tier}"),
+    for tier, dtype in product(TIERS, DTYPES):
+        found[f"invariance-{tier}-{dtype}"] = Stage(
+            f"64 mixed prompts, smollm2-135m in {dtype}, {tier}: greedy and seeded",
+            ("-m", "slow", INVARIANCE, "-k", f"real_model_64 and {tier}-{dtype}-"),
         )
     return found
 

@@ -88,7 +88,7 @@ def test_penalties_change_a_repeating_answer(llm):
     plain = llm.generate("abc", greedy(max_tokens=24))[0].outputs[0].token_ids
     params = greedy(max_tokens=24, frequency_penalty=2.0, presence_penalty=2.0)
     punished = llm.generate("abc", params)[0].outputs[0].token_ids
-    assert len(set(punished)) >= len(set(plain)) and punished[0] == plain[0]
+    assert punished[0] == plain[0] and len(set(punished)) > len(set(plain))
 
 
 def test_cached_tokens_and_timings_are_reported(llm):
@@ -136,6 +136,13 @@ def test_reference_executor_gives_the_same_tokens(llm, tmp_path):
     params = greedy(max_tokens=4, logprobs=2)
     ours, theirs = llm.generate(prompts, params), slow.generate(prompts, params)
     assert [o.outputs[0].token_ids for o in ours] == [o.outputs[0].token_ids for o in theirs]
+    for mine, its in zip(ours, theirs, strict=True):
+        pairs = zip(mine.outputs[0].logprobs, its.outputs[0].logprobs, strict=True)
+        for one, other in pairs:
+            assert [each.token_id for each in one] == [each.token_id for each in other]
+            assert len(one) >= 2
+            values = [each.logprob for each in one]
+            assert values == pytest.approx([each.logprob for each in other], abs=1e-3)
 
 
 def test_impossible_settings_are_said_so(tmp_path):
