@@ -110,7 +110,9 @@ def test_a_chunked_body_is_served(strict: Server) -> None:
 def test_a_body_of_crumbs_is_cut(strict: Server) -> None:
     head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     data = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000
-    assert not strict.raw(data).startswith(b"HTTP/1.1 200")
+    # That `raw` returns says that the server ended it: the last chunk never comes. The answer may
+    # be lost in the reset, as crumbs are still on their way.
+    assert strict.raw(data)[:12] in (b"HTTP/1.1 408", b"HTTP/1.1 413", b"")
 
 
 @pytest.mark.parametrize(
@@ -124,9 +126,10 @@ def test_a_body_of_crumbs_is_cut(strict: Server) -> None:
 )
 def test_large_headers_are_refused(strict: Server, head: str) -> None:
     data = f"GET /health HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode()
-    # A reset instead of an answer is possible while megabytes are still on their way.
     answer = strict.raw(data)
-    assert answer[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 400", b"")
+    # A reset instead of an answer is possible while megabytes are still on their way.
+    lost = (b"HTTP/1.1 400", b"") if len(data) > 100_000 else ()
+    assert answer[:12] in (b"HTTP/1.1 431", *lost)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +182,11 @@ def test_a_reader_that_never_reads_is_cut_and_its_request_cancelled(strict: Serv
 def test_too_many_connections_are_answered_503(strict: Server) -> None:
     held = [strict.connect() for _ in range(40)]
     try:
+        answers = []
         for _ in range(5):
             with strict.connect() as sock:
-                answer = read_all(sock)
-                assert answer == b"" or answer.startswith(b"HTTP/1.1 503")
+                answers.append(read_all(sock)[:12])
+        assert set(answers) - {b""} == {b"HTTP/1.1 503"}
     finally:
         for sock in held:
             sock.close()
