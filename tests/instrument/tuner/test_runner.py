@@ -1,5 +1,7 @@
 """Trials on real servers of a tiny model: shared servers, failures as points, stable ids."""
 
+import asyncio
+import signal
 from pathlib import Path
 
 import msgspec
@@ -8,7 +10,11 @@ import pytest
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job
-from sixfold.instrument.tuner.runner import PlannedRun, Runner, strategies_on
+from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.runner import PlannedRun, Runner, interruptible, strategies_on
+from sixfold.instrument.tuner.space import Scalar
+from sixfold.instrument.tuner.trial import grid_search
+from sixfold.instrument.tuner.tune import Study, tune
 from sixfold.instrument.workloads.presets import parse_workload
 
 TINY = Path(__file__).parents[2] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
@@ -55,6 +61,40 @@ def test_a_server_that_does_not_start_is_a_point(tmp_path):
         assert (point.status, point.values) == ("did_not_start", {})
         assert "no-such-flag" in point.reason
         assert runner.run(trial(), job()).status == "ok"
+
+
+def test_a_server_that_refuses_every_request_is_a_point_and_a_study_goes_on(tmp_path):
+    """Prompts of 40 tokens do not fit into 32: the server starts, and serves none of them."""
+    with Runner(tmp_path, lambda text: None, None) as runner:
+        point = runner.run(trial(max_model_len=32), job())
+        assert (point.status, point.values) == ("failed", {}) and point.reason
+        assert point.config["max_model_len"] == 32 and point.engine_version
+        assert runner.run(trial(), job()).status == "ok"
+    study = Study(name="s", spec=SPEC, job=job(), objective="output_throughput", noise_runs=1)
+    lengths: list[dict[str, Scalar]] = [{"max_model_len": n} for n in (32, 256)]
+    with Store(tmp_path / "s.db") as store, Runner(tmp_path, lambda text: None, None) as runner:
+        search = grid_search(lengths, repeats=1)
+        found = tune(study, lambda noise: search, store, runner, lambda point, spent: None)
+    assert found.winner is not None and found.configurations == 2
+
+
+@pytest.mark.parametrize("swallows", [True, False])
+def test_an_interrupt_is_no_answer_of_the_server(swallows):
+    async def work():
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            if not swallows:
+                raise
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            asyncio.run(work())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ids_tell_what_makes_a_run():
