@@ -42,7 +42,7 @@ def verdict_lines(found: Found, job: Job, objective: str, grid: int) -> Iterator
         rows["best"] = found.winner
     yield _table(rows, objective)
     yield f"\nrun it with:\n  {found.winner.points[0].command}"
-    yield from map(_price, found.prices, [objective] * len(found.prices))
+    yield from map(price_words, found.prices)
     yield from _capacities(found, job)
     yield f"one run varies by {found.noise:.1%} (coefficient of variation, defaults)"
     yield (
@@ -88,11 +88,12 @@ def _quality(one: Tried) -> dict[str, float]:
     return {QUALITY: min(known)} if known else {}
 
 
-def _price(price: Price, objective: str) -> str:
+def price_words(price: Price) -> str:
+    """What a clause costs, in the metric that tells it."""
     if price.share < 0.005:
-        return f"{price.clause} costs nothing: the best stays the best without it"
-    unit = shown_unit(objective)
+        return f"{price.clause} costs no {price.metric}: the best stays the best without it"
+    with_it, without = (shown(price.metric, v) for v in (price.with_it, price.without_it))
     return (
-        f"{price.clause} costs {price.share:.0%} of {objective} "
-        f"({shown(objective, price.without_it)} {unit} without it)"
+        f"{price.clause} costs {price.share:.0%} of {price.metric} "
+        f"({with_it} {shown_unit(price.metric)} with it, {without} without)"
     )
