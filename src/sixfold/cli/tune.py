@@ -78,6 +78,7 @@ def run(argv: list[str]) -> int:
 
     from sixfold.instrument.store.follow import under_way
     from sixfold.instrument.store.store import Store
+    from sixfold.instrument.tuner.advice import advise
     from sixfold.instrument.tuner.capacity import check_capacity
 
     plans = [(spec, _space(a, spec.engine)) for spec in _specs(a)]
@@ -94,7 +95,8 @@ def run(argv: list[str]) -> int:
             found = _tune_all(a, plans, job, store)
         if a.explorer:
             _explore(a, store)
-    return 0 if any(f.winner is not None for f in found.values()) else NOTHING_FEASIBLE
+    recommended = [advise(one, job.slo).chosen for one in found.values()]
+    return 0 if any(one is not None for one in recommended) else NOTHING_FEASIBLE
 
 
 @contextmanager
@@ -127,7 +129,7 @@ def _tune_all(
         size = 3 * prod(map(len, space.values()))
         print("\n".join(verdict_lines(found[spec.engine], job, _objective(a), size)))
     if len(found) > 1:
-        print("\n" + engines_table(found, _objective(a)))
+        print("\n" + engines_table(found, job.slo, _objective(a)))
     return found
 
 

@@ -79,7 +79,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     baseline: Tried
     winner: Tried | None
-    """By the search; None: nothing met the objectives."""
+    """By the search; None: nothing met the objectives. Its finals may yet speak against it."""
     final_baseline: tuple[Point, ...] = ()
     final_winner: tuple[Point, ...] = ()
     comparison: Comparison | None = None
