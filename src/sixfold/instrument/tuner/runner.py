@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from sixfold import __version__
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.backends import backend
@@ -33,7 +34,7 @@ from sixfold.instrument.backends.spec import EngineSpec, Scalar, shown_command
 from sixfold.instrument.discover import first_model
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Progress
-from sixfold.instrument.measure import Job, Subject, failed_point, measure, warm_up
+from sixfold.instrument.measure import Job, Subject, failed_point, hardware, measure, warm_up
 from sixfold.instrument.tuner.ask import QualityCheck
 from sixfold.strategies import CARDS
 
@@ -48,10 +49,15 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 0
 
     def id(self, job: Job) -> str:
-        """32 hex digits of all that makes the run what it is."""
+        """32 hex digits of all that makes the run what it is, as far as it is known before.
+
+        That is the machine, and the version of our own engine; others tell theirs when they run.
+        """
         spec = msgspec.structs.replace(self.spec, port=0)
         flags = dict(sorted(spec.flags.items()))
-        what = (self.study, msgspec.structs.replace(spec, flags=flags), self.repeat)
+        ours = spec.engine == "sixfold" and not spec.executable
+        runs_on = (hardware(), __version__ if ours else "")
+        what = (self.study, msgspec.structs.replace(spec, flags=flags), self.repeat, runs_on)
         asked = (job.workload, job.load, job.seed, str(job.slo or ""), job.target.chat)
         plain = msgspec.json.encode((what, asked), order="deterministic")
         return hashlib.blake2b(plain, digest_size=16).hexdigest()

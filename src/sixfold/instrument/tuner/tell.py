@@ -49,6 +49,8 @@ def _outcome(found: Found, job: Job, advice: Advice, objective: str) -> Iterator
     if found.winner is None:
         yield f"nothing of {found.configurations} configurations meets {job.slo}"
         yield "hint: loosen a clause, lower the load, or widen --space"
+    elif found.configurations == 1:
+        yield "only the defaults were run"
     elif found.winner.key == found.baseline.key:
         yield f"the defaults are the best of {found.configurations} configurations tried"
     else:
