@@ -33,8 +33,8 @@ def _argv(spec: EngineSpec) -> list[str]:
 def _reset(spec: EngineSpec, props: Any) -> tuple[Request, ...]:
     """Erases each slot; their number is the spec's, or what /props tells (auto, or the default).
 
-    None where prompts outlive their slots in the host's memory, as by default: no request drops that
-    cache, so that only a restart forgets.
+    None where prompts outlive their slots in the host's memory, as by default: no request drops
+    that cache, so that only a restart forgets.
     """
     flags = {name.replace("_", "-"): value for name, value in spec.flags.items()}
     slots = flags.get("parallel", flags.get("np", 0))
