@@ -22,7 +22,7 @@ from sixfold.instrument.backends.grid import parse_grid
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Limits
-from sixfold.instrument.measure import Job, Subject, check, failed_point
+from sixfold.instrument.measure import Job, check
 from sixfold.instrument.store.store import Store
 from sixfold.instrument.tuner.runner import PlannedRun, Runner
 from sixfold.instrument.workloads.presets import parse_workload
@@ -97,19 +97,22 @@ def make(plan: Sequence[Planned], store: Store, restart: bool = False) -> bool:
     left = [one for one in plan if one.id not in have]
     print(f"{len(plan)} runs, {len(plan) - len(left)} of them in {store.path.name}", flush=True)
     try:
-        _make(left, store, restart)
+        _make(left, store, restart, new=len(left) == len(plan))
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", flush=True)
         return False
     return True
 
 
-def _make(left: Sequence[Planned], store: Store, restart: bool) -> None:
+def _make(left: Sequence[Planned], store: Store, restart: bool, new: bool) -> None:
+    """Raises SixfoldError if the first run of all serves nothing: then the arguments are wrong."""
     took: list[float] = []
     with Runner(store.path.resolve().parent / "sixfold-logs", lambda _text: None, None) as runner:
         for number, one in enumerate(left, 1):
             began = time.monotonic()
-            point = _run(runner, one)
+            point = runner.run(one.trial, one.job)
+            if new and number == 1 and point.status == "failed":
+                raise SixfoldError(point.reason)
             store.append([point])
             if restart:
                 runner.close()
@@ -117,29 +120,6 @@ def _make(left: Sequence[Planned], store: Store, restart: bool) -> None:
             eta = fmean(took[-40:]) * (len(left) - number) / 60
             when = f"{took[-1]:.1f} s, {eta:.0f} min left"
             print(f"[{number}/{len(left)}] {when}: {_said(point)}", flush=True)
-
-
-def _run(runner: Runner, one: Planned) -> Point:
-    """A run's point; a server that starts and serves nothing is a failure, too.
-
-    Raises SixfoldError if the first run of all fails like this: then the arguments are wrong.
-    """
-    try:
-        return runner.run(one.trial, one.job)
-    except SixfoldError as error:
-        if runner.starts < 2:
-            raise
-        runner.close()
-        spec = one.trial.spec
-        subject = Subject(
-            engine=spec.engine,
-            model=spec.model,
-            config=dict(spec.flags),
-            study=one.trial.study,
-            repeat=one.trial.repeat,
-        )
-        point = failed_point(one.job, subject, "failed", str(error))
-        return msgspec.structs.replace(point, id=one.id)
 
 
 def points_of(plan: Sequence[Planned], store: Store) -> list[Point]:

@@ -11,7 +11,7 @@ all that a search may see, say what can be had. Not here: the files (grids.py), 
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 import msgspec
@@ -20,7 +20,14 @@ from grids import Recorded
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.tuner.halving import HalvingSearch
-from sixfold.instrument.tuner.outcome import Tried, feasible, lower_is_better, trial_result, tried
+from sixfold.instrument.tuner.outcome import (
+    Tried,
+    config_key,
+    feasible,
+    lower_is_better,
+    trial_result,
+    tried,
+)
 from sixfold.instrument.tuner.search import Search, SearchPlan
 from sixfold.instrument.tuner.space import Scalar, space_of
 from sixfold.instrument.tuner.trial import Tuner, random_search
@@ -107,16 +114,11 @@ class Replay:
 
 def budgets(recorded: Recorded) -> dict[str, int]:
     """The readings of "30 % of the grid's runs"."""
-    configs = len({run_key(run.config) for run in recorded.runs})
+    configs = len({config_key(run.config) for run in recorded.runs})
     return {
         "30 % of the runs": round(SHARE * len(recorded.runs)),
         "30 % of the configurations": round(SHARE * configs),
     }
-
-
-def run_key(config: Mapping[str, Scalar]) -> str:
-    """Equal for equal configurations."""
-    return repr(sorted(config.items()))
 
 
 def _search(configs: Configs, budget: int, seed: int) -> Tuner:

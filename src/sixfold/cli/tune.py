@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sixfold.core.point import Point
-    from sixfold.instrument.backends.spec import EngineSpec, Scalar
-    from sixfold.instrument.measure import Job
     from sixfold.instrument.store.store import Store
+    from sixfold.instrument.tuner.arguments import Plan
     from sixfold.instrument.tuner.trial import Tuner
-    from sixfold.instrument.tuner.tune import Found, MakeTuner
+    from sixfold.instrument.tuner.tune import Found, MakeTuner, Study
 
 EXAMPLES = """examples:
   sixfold tune smollm2-135m --workload chat:count=8 --slo "ttft:p95<1s;itl:p95<100ms" --budget 5m
@@ -25,11 +24,17 @@ EXAMPLES = """examples:
       --model-for llamacpp=model.gguf --rate 4 --slo preset:chat@llm-d-planner --store tune.db
   sixfold tune smollm2-135m --rate 2 --slo "ttft:p95<1s" --find-load
   sixfold tune smollm2-135m --space "max_num_seqs=[4,16];max_num_batched_tokens=[128,512]" --dry-run
+  sixfold tune m --engine command --start-command \\
+      "docker run --rm -p 127.0.0.1:{port}:8000 IMG {model} {args}" --space "max_num_seqs=[16,64]"
+  sixfold tune m --engine openai --executable openai=http://127.0.0.1:8000 --slo "ttft:p95<1s" \\
+      --find-load
 
 Run it again with the same arguments after a stop or a kill: it goes on where it was.
 Lossy settings (weights or KV in fewer bits) are only tried with --allow-lossy."""
 
 NOTHING_FEASIBLE = 3
+WORKLOAD = "chat:count=8,turns=2,output=32"
+"""What is sent where nothing is said."""
 SEARCHES = ("auto", "halving", "random", "grid", "tpe")
 
 
@@ -47,13 +52,27 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model-for", action="append", default=[], metavar="ENGINE=MODEL")
     p.add_argument("--flags", action="append", default=[], metavar="ENGINE:K=V;K=V",
                    help="fixed flags, part of the baseline")  # fmt: skip
-    p.add_argument("--space", help="what to try, in place of the engine's own space")
+    p.add_argument("--env", action="append", default=[], metavar="ENGINE:K=V",
+                   help="a variable of its environment")  # fmt: skip
+    p.add_argument("--start-command", default="", metavar="TEMPLATE",
+                   help="of the engine `command`: with {port}, {args} and {model}")  # fmt: skip
+    p.add_argument("--stop-command", default="", metavar="TEMPLATE",
+                   help="of the engine `command`, where ending that is not enough")  # fmt: skip
+    p.add_argument("--ready-path", action="append", default=[], metavar="[ENGINE=]PATH",
+                   help="answers 200 once the server can serve")  # fmt: skip
+    p.add_argument("--space", "--server-args", metavar="GRID",
+                   help="what to try, in place of the engine's own space")  # fmt: skip
+    p.add_argument("--client-args", metavar="GRID", help="load and random lengths as llm-optimizer "
+                   "names them; each load is a study of its own")  # fmt: skip
     p.add_argument("--allow-lossy", action="store_true", help="try lossy settings, too")
-    p.add_argument("--workload", default="chat:count=8,turns=2,output=32", help="(%(default)s)")
+    p.add_argument("--workload", help=f"what to send ({WORKLOAD})")
     add_load(p)
     p.add_argument("--slo", help='objectives: "ttft:p95<500ms;itl:p95<50ms" or preset:NAME')
     p.add_argument("--objective", default="", help="metric to make best (goodput, or "
                    "output_throughput without --slo)")  # fmt: skip
+    p.add_argument(
+        "--price-per-hour", type=float, help="$ for the servers: gives cost per M tokens"
+    )
     p.add_argument("--budget", default="5m", help="time for it all: 90s, 20m, 2h (%(default)s)")
     p.add_argument("--runs", type=int, help="most runs of the search (half the grid)")
     p.add_argument("--search", choices=SEARCHES, default="auto",
@@ -72,29 +91,35 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(argv: list[str]) -> int:
-    """Tune each engine in turn, then compare."""
+    """Tune each engine in turn under each load, then compare."""
     a = parser().parse_args(argv)
     from pathlib import Path
 
     from sixfold.instrument.store.follow import under_way
     from sixfold.instrument.store.store import Store
-    from sixfold.instrument.tuner.capacity import check_capacity
+    from sixfold.instrument.tuner.arguments import (
+        check_engines,
+        jobs_of,
+        plans_of,
+        studies_of,
+        workload_line,
+    )
 
-    plans = [(spec, _space(a, spec.engine)) for spec in _specs(a)]
-    job = _job(a)
-    if a.find_load:
-        check_capacity(job)
-    for spec, space in plans:
-        print(_plan_line(spec, space))
+    plans, jobs = plans_of(a), jobs_of(a, lambda: first_load(a), WORKLOAD)
+    share = seconds(a.budget) / len(plans) / len(jobs)
+    rounds = [studies_of(a, plans, job, share) for job in jobs]
+    for line in (*map(workload_line, jobs), *(plan.line for plan in plans)):
+        print(line, flush=True)
     if a.dry_run:
         return 0
+    check_engines(plans)
     path = Path(a.store)
     with Store(path) as store, _shown_live(a, path):
         with under_way(path):
-            found = _tune_all(a, plans, job, store)
+            done = [_tune_all(a, plans, studies, store) for studies in rounds]
         if a.explorer:
             _explore(a, store)
-    return 0 if any(f.winner is not None for f in found.values()) else NOTHING_FEASIBLE
+    return 0 if all(done) else NOTHING_FEASIBLE
 
 
 @contextmanager
@@ -112,75 +137,60 @@ def _shown_live(a: argparse.Namespace, path: "Path") -> "Iterator[None]":
 
 
 def _tune_all(
-    a: argparse.Namespace,
-    plans: "list[tuple[EngineSpec, dict[str, tuple[Scalar, ...]]]]",
-    job: "Job",
-    store: "Store",
-) -> "dict[str, Found]":
-    from math import prod
-
+    a: argparse.Namespace, plans: "list[Plan]", studies: "list[Study]", store: "Store"
+) -> bool:
+    """All engines under one load; whether something that meets the objectives is recommended."""
+    from sixfold.instrument.tuner.advice import advise
+    from sixfold.instrument.tuner.arguments import workload_line
     from sixfold.instrument.tuner.tell import engines_table, verdict_lines
 
+    job, objective = studies[0].job, studies[0].objective
+    if a.client_args:
+        print(f"\n{workload_line(job)}", flush=True)
     found: dict[str, Found] = {}
-    for spec, space in plans:
-        found[spec.engine] = _tune(a, spec, space, job, store)
-        size = 3 * prod(map(len, space.values()))
-        print("\n".join(verdict_lines(found[spec.engine], job, _objective(a), size)))
+    for plan, study in zip(plans, studies, strict=True):
+        one = found[plan.spec.engine] = _tune(a, plan, study, store)
+        size = 3 * len(plan.space.configurations())
+        print("\n".join(verdict_lines(one, job, objective, size)), flush=True)
     if len(found) > 1:
-        print("\n" + engines_table(found, _objective(a)))
-    return found
+        print("\n" + engines_table(found, job.slo, objective), flush=True)
+    return any(advise(one, job.slo).chosen is not None for one in found.values())
 
 
-def _tune(
-    a: argparse.Namespace,
-    spec: "EngineSpec",
-    space: "dict[str, tuple[Scalar, ...]]",
-    job: "Job",
-    store: "Store",
-) -> "Found":
+def _tune(a: argparse.Namespace, plan: "Plan", study: "Study", store: "Store") -> "Found":
     from pathlib import Path
 
-    from sixfold.instrument.backends.flags import check_flags
     from sixfold.instrument.tuner.ask import QualityCheck
     from sixfold.instrument.tuner.runner import Runner
-    from sixfold.instrument.tuner.tune import Study, tune
+    from sixfold.instrument.tuner.tune import tune
 
-    check_flags(spec)
-    study = Study(
-        name=a.study or _study_name(a, spec),
-        spec=spec,
-        job=job,
-        objective=_objective(a),
-        seconds=seconds(a.budget) / len(a.engine.split(",")),
-        find_load=a.find_load,
-    )
-    check = QualityCheck(spec) if _tries_lossy(a, spec.engine) else None
+    check = QualityCheck(plan.spec) if plan.tries_lossy else None
     logs = Path(a.store).resolve().parent / "sixfold-logs"
 
     def say(text: str) -> None:
         print(f"  {text}", flush=True)
 
     with Runner(logs, say, progress_bar(), check) as runner:
-        return tune(study, _searcher(a, space), store, runner, _teller(study.objective))
+        return tune(study, searcher(a, plan), store, runner, teller(study.objective))
 
 
-def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> "MakeTuner":
+def searcher(a: argparse.Namespace, plan: "Plan") -> "MakeTuner":
     """Makes the search that was asked for, once the noise is known."""
-    from itertools import product
-
     from sixfold.instrument.tuner.halving import HalvingSearch
     from sixfold.instrument.tuner.search import Search, SearchPlan
     from sixfold.instrument.tuner.space import space_of
     from sixfold.instrument.tuner.tpe import TpeSearch
-    from sixfold.instrument.tuner.trial import grid_search, random_search
+    from sixfold.instrument.tuner.trial import NoSearch, grid_search, random_search
 
-    grid = [dict(zip(space, row, strict=True)) for row in product(*space.values())]
+    grid = plan.space.configurations()
+    if not plan.space.parameters:
+        return lambda _noise: NoSearch()
     budget = a.runs or max(6, len(grid) // 2)
     if a.search == "auto":
         known = space_of(grid)
         return lambda noise: Search(grid, known, SearchPlan(budget, seed=a.seed, noise=noise))
     plain: dict[str, Callable[[], Tuner]] = {
-        "grid": lambda: grid_search(grid, seed=a.seed),
+        "grid": lambda: grid_search(grid, a.runs or 0, seed=a.seed),
         "random": lambda: random_search(grid, budget, a.seed),
         "halving": lambda: HalvingSearch(grid, budget, a.seed),
         "tpe": lambda: TpeSearch(grid, budget, a.seed),
@@ -189,9 +199,12 @@ def _searcher(a: argparse.Namespace, space: "dict[str, tuple[Scalar, ...]]") -> 
     return lambda _noise: made
 
 
-def _teller(objective: str) -> "Callable[[Point, float], None]":
+def teller(objective: str) -> "Callable[[Point, float], None]":
+    """Prints a line for each point, and what there is to know of it."""
     from sixfold.instrument.tables import shown, shown_unit
     from sixfold.instrument.tuner.quality import failed
+
+    versions: list[str] = []
 
     def tell(point: "Point", spent: float) -> None:
         value = point.values.get(objective)
@@ -203,105 +216,14 @@ def _teller(objective: str) -> "Callable[[Point, float], None]":
             print(f"         it can't win: {worse}", flush=True)
         if point.client.get("client_bound"):
             print(f"         the client was the limit: {point.client['reason']}", flush=True)
+        version = point.engine_version
+        if version and versions and version not in versions:
+            print(f"         this is {point.engine} {version}, runs before were of {versions[-1]}: "
+                  "give --study a new name to measure all anew", flush=True)  # fmt: skip
+        if version and version not in versions:
+            versions.append(version)
 
     return tell
-
-
-def _objective(a: argparse.Namespace) -> str:
-    return str(a.objective or ("goodput" if a.slo else "output_throughput"))
-
-
-def _job(a: argparse.Namespace) -> "Job":
-    from sixfold.core.slo import parse_slo
-    from sixfold.instrument.loadgen.client import Target
-    from sixfold.instrument.loadgen.run import Limits
-    from sixfold.instrument.measure import Job, check
-    from sixfold.instrument.workloads.presets import parse_workload
-
-    job = Job(
-        target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
-        workload=parse_workload(a.workload),
-        load=first_load(a),
-        seed=a.seed,
-        slo=parse_slo(a.slo) if a.slo else None,
-        limits=Limits(seconds=a.seconds),
-    )
-    check(job)
-    return job
-
-
-def _specs(a: argparse.Namespace) -> "list[EngineSpec]":
-    from sixfold.instrument.backends import backend
-    from sixfold.instrument.backends.grid import parse_grid
-    from sixfold.instrument.backends.spec import EngineSpec
-
-    paths, models = _pairs(a.executable, "="), _pairs(a.model_for, "=")
-    flags = {name: parse_grid(text)[0] for name, text in _pairs(a.flags, ":").items()}
-    specs = []
-    for name in a.engine.split(","):
-        backend(name)
-        specs.append(
-            EngineSpec(
-                engine=name,
-                model=models.get(name, a.model),
-                executable=paths.get(name, ""),
-                flags=flags.get(name, {}),
-            )
-        )
-    return specs
-
-
-def _pairs(texts: list[str], sign: str) -> dict[str, str]:
-    from sixfold.core.errors import ConfigError
-
-    found = {}
-    for text in texts:
-        name, given, value = text.partition(sign)
-        if not given or not value:
-            raise ConfigError(f"{text!r} is not ENGINE{sign}VALUE", f"write sixfold{sign}...")
-        found[name] = value
-    return found
-
-
-def _space(a: argparse.Namespace, engine: str) -> "dict[str, tuple[Scalar, ...]]":
-    from sixfold.instrument.backends.grid import parse_grid
-    from sixfold.instrument.tuner.spaces import default_space
-
-    if not a.space:
-        return default_space(engine, a.allow_lossy)
-    rows = parse_grid(a.space)
-    return {name: tuple(dict.fromkeys(row[name] for row in rows)) for name in rows[0]}
-
-
-def _plan_line(spec: "EngineSpec", space: "dict[str, tuple[Scalar, ...]]") -> str:
-    from math import prod
-
-    from sixfold.instrument.backends import backend
-    from sixfold.instrument.backends.spec import tested_words
-
-    values = "; ".join(f"{name}={list(values)}" for name, values in space.items())
-    size = prod(map(len, space.values()))
-    words = tested_words(backend(spec.engine))
-    tested = f" ({words})" if words else ""
-    return f"{spec.engine}{tested}: {size} configurations of {values}"
-
-
-def _tries_lossy(a: argparse.Namespace, engine: str) -> bool:
-    """Whether a setting that changes what the model says is among those tried."""
-    from sixfold.instrument.tuner.spaces import LOSSY
-
-    return not LOSSY.get(engine, {}).keys().isdisjoint(_space(a, engine))
-
-
-def _study_name(a: argparse.Namespace, spec: "EngineSpec") -> str:
-    import hashlib
-
-    what = (spec.model, dict(spec.flags), a.workload, a.slo, a.space, a.concurrency, a.rate, a.seed)
-    # A study of before the quality check is not gone on from.
-    checked = ("checked",) if _tries_lossy(a, spec.engine) else ()
-    whole = (*what, a.objective, a.allow_lossy, a.search, *checked)
-    digest = hashlib.blake2b(repr(whole).encode())
-    return f"tune-{spec.engine}-{digest.hexdigest()[:8]}"
 
 
 def seconds(text: str) -> float:

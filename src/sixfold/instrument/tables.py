@@ -4,6 +4,7 @@ Not here: pages (explorer), what metrics mean (core/metric_names.py).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sixfold.core.metric_names import METRICS
 
@@ -21,6 +22,15 @@ def table(rows: Sequence[tuple[str, Mapping[str, float]]], keys: Sequence[str]) 
         for line in lines
     ]
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+
+
+def fingerprint_words(shape: Mapping[str, Any]) -> str:
+    """A fingerprint, as a point holds it, in one line: what is sent."""
+    return (
+        f"{shape['requests']} requests, input mean {shape['input']['mean']:.0f} {shape['unit']}, "
+        f"output mean {shape['output']['mean']:.0f}, ideal prefix reuse "
+        f"{shape['prefix_reuse']:.0%}, burstiness {shape['burstiness']:.2g}, id {shape['id']}"
+    )
 
 
 def shown(key: str, value: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.backends import MODULES, aliases, backend, base
-from sixfold.instrument.backends.spec import EngineSpec, Request, flag_args, shown_command
+from sixfold.instrument.backends.spec import EngineSpec, Request, Scalar, flag_args, shown_command
 from sixfold.strategies import ENGINES
 
 FLAGS = {"max_num_seqs": 8, "enable_prefix_caching": False, "dtype": "bf16"}
@@ -43,7 +43,7 @@ def test_vllm(tmp_path: Path) -> None:
     shown = shown_command(backend("vllm"), spec)
     assert shown.startswith("env VLLM_SERVER_DEV_MODE=1 ")
     assert shlex.split(shown)[-9:] == backend("vllm").argv(spec)[-9:]
-    assert backend("vllm").reset(spec) == (Request("POST", "/reset_prefix_cache"),)
+    assert backend("vllm").reset(spec, None) == (Request("POST", "/reset_prefix_cache"),)
 
 
 def test_sglang(tmp_path: Path) -> None:
@@ -64,14 +64,33 @@ def test_llamacpp(tmp_path: Path) -> None:
     spec = EngineSpec(engine="llamacpp", model="m.gguf", flags=flags, executable=binary, port=8080)
     argv = backend("llamacpp").argv(spec)
     assert argv[0] == binary and "--metrics" in argv and argv[-1] == "--no-cont-batching"
-    assert [r.path for r in backend("llamacpp").reset(spec)] == [
-        "/slots/0?action=erase",
-        "/slots/1?action=erase",
-    ]
-    without = EngineSpec(engine="llamacpp", model="m.gguf", flags={"parallel": 2})
-    assert backend("llamacpp").reset(without) == ()
     with pytest.raises(ConfigError, match="no GGUF"):
         backend("llamacpp").argv(EngineSpec(engine="llamacpp", model="m", executable=binary))
+
+
+@pytest.mark.parametrize(
+    ("flags", "props", "slots"),
+    [
+        ({"parallel": 2, "cache_ram": 0}, None, 2),
+        ({"np": 3, "cache-ram": 0}, {"total_slots": 9}, 3),
+        ({"cache_ram": 0}, {"total_slots": 4}, 4),
+        ({"parallel": -1, "cram": 0}, {"total_slots": 4}, 4),
+        ({"parallel": 2, "cache_prompt": False}, None, 2),
+        ({"parallel": 2, "no-cache-prompt": True}, None, 2),
+        ({"cache_ram": 0}, None, 0),
+        ({"cache_ram": 0}, ["odd"], 0),
+        ({"parallel": 2}, None, 0),
+        ({"parallel": 2, "cache_ram": 512}, None, 0),
+    ],
+)
+def test_llamacpp_forgets_by_its_slots_unless_prompts_outlive_them(
+    flags: dict[str, Scalar], props: object, slots: int
+) -> None:
+    spec = EngineSpec(engine="llamacpp", model="m.gguf", flags=flags | {"slot_save_path": "x"})
+    paths = [f"/slots/{slot}?action=erase" for slot in range(slots)]
+    assert [r.path for r in backend("llamacpp").reset(spec, props)] == paths
+    without = EngineSpec(engine="llamacpp", model="m.gguf", flags=flags)
+    assert backend("llamacpp").reset(without, props) == ()
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang", "llamacpp", "sixfold"])

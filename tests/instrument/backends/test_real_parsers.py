@@ -7,6 +7,7 @@ SIXFOLD_SGLANG=VENV, SIXFOLD_VLLM=VENV, SIXFOLD_LLAMACPP=PROGRAM; else those tes
 import os
 import subprocess
 import sys
+from collections import ChainMap
 from itertools import zip_longest
 from pathlib import Path
 
@@ -39,8 +40,11 @@ def recorded(engine: str) -> set[str]:
 def configurations(engine: str) -> list[dict[str, Scalar]]:
     """Each value of the space that is searched, in as few configurations as hold them all."""
     space = default_space(engine, lossy=True)
-    rows = zip_longest(*space.values())
-    return [{k: v for k, v in zip(space, row, strict=True) if v is not None} for row in rows]
+    named = [
+        [dict(zip(parameter.names, row, strict=True)) for row in parameter.rows]
+        for parameter in space.parameters
+    ]
+    return [dict(ChainMap(*filter(None, some))) for some in zip_longest(*named)]
 
 
 def arguments(engine: str, flags: dict[str, Scalar], executable: str) -> list[str]:

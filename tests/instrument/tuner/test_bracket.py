@@ -89,9 +89,23 @@ def test_one_bad_run_on_the_way_up_does_not_stop_it() -> None:
 
 
 def test_a_hole_is_believed_and_reported() -> None:
-    result = found(BracketPlan(start=30), lambda load: load < 20 or 25 < load < 50)
+    """Loads from 20 to 25 fail, again and again, and those above pass: the lower limit counts."""
+
+    def server(load: float) -> bool:
+        return load < 20 or 25 < load < 50
+
+    bracket = Bracket(BracketPlan(start=10, max_runs=60))
+    for load in (10.0, 22.0, 40.0):  # of before a resume, say
+        bracket.tell(load, server(load))
+    asked: list[float] = []
+    while (load := bracket.ask()) is not None:
+        asked.append(load)
+        bracket.tell(load, server(load))
+    assert {22.0, 40.0} <= set(asked), "neither is believed at first sight"
+    result = bracket.result()
+    assert result.converged and not result.monotone
     assert result.passing is not None and result.failing is not None
-    assert result.passing < result.failing
+    assert result.passing < 20 <= result.failing <= result.passing * 1.0501
 
 
 def test_runs_are_limited() -> None:

@@ -2,9 +2,12 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sixfold.core.point import Point
-from sixfold.core.slo import parse_slo
+from sixfold.core.slo import Expression, Slo, all_of, any_of, parse_slo
+from sixfold.core.slo_clause import read_clause
 from sixfold.instrument.tuner.outcome import (
     best,
     feasible,
@@ -12,7 +15,9 @@ from sixfold.instrument.tuner.outcome import (
     trial_result,
     tried,
     violation,
+    waived,
 )
+from sixfold.instrument.tuner.tell import price_words
 
 SLO = parse_slo("ttft:p95<300ms and itl:p95<50ms")
 
@@ -43,6 +48,19 @@ def test_a_failed_run_is_never_feasible() -> None:
     (one,) = tried([point(1, 99, 0.1), broken])
     assert one.failed and not feasible(one, None) and one.values == {}
     assert best([one], None, "output_throughput") is None
+
+
+def test_a_start_that_failed_belongs_to_its_configuration() -> None:
+    """It knows no version; a served repeat does. Still they are one configuration."""
+    lost = point(1, 0, 9, id="x", status="did_not_start", reason="no", values={})
+    served = point(1, 99, 0.1, engine_version="1.0", config={"max_num_seqs": 1})
+    other = point(2, 9, 0.1, engine_version="1.0")
+    one, two = tried([lost, served, other])
+    assert one.points == (lost, served) and not feasible(one, None)
+    assert best([one, two], None, "output_throughput") is two
+    both = [point(1, 1, 1, config={"a": 1, "b": True}), point(1, 2, 1, config={"b": True, "a": 1})]
+    assert len(tried(both)) == 1
+    assert len(tried([point(1, 1, 1, config={"a": v}) for v in (1, True, "1")])) == 3
 
 
 def test_violation_grows_with_the_distance() -> None:
@@ -85,3 +103,90 @@ def test_the_price_of_each_clause() -> None:
     assert by_clause["itl:p95<50ms"].share == pytest.approx(1 / 11)
     assert prices(runs, None, "output_throughput") == []
     assert prices(runs, parse_slo("ttft:p95<1ms"), "output_throughput") == []
+
+
+def goodput_point(seqs: int, throughput: float, ttft: float, **values: float) -> Point:
+    """Whose goodput is what it is by SLO: nothing, where the time to first token is over."""
+    good = throughput / 10 if ttft < 0.3 else 0.0
+    made = point(seqs, throughput, ttft)
+    return msgspec.structs.replace(made, values=made.values | {"goodput": good} | values)
+
+
+def test_goodput_is_priced_in_throughput() -> None:
+    runs = tried([goodput_point(1, 100, 0.2), goodput_point(2, 200, 0.9)])
+    ttft, itl = prices(runs, SLO, "goodput")
+    assert (ttft.metric, ttft.with_it, ttft.without_it) == ("output_throughput", 100, 200)
+    assert ttft.share == 0.5 and itl.share == 0
+    assert price_words(ttft) == (
+        "ttft:p95<300ms costs 50% of output_throughput (100 tok/s with it, 200 without)"
+    )
+    assert price_words(itl).startswith("itl:p95<50ms costs no output_throughput")
+
+
+def test_goodput_is_priced_in_requests_where_tokens_are_not_known() -> None:
+    points = [
+        goodput_point(1, 100, 0.2, request_throughput=4.0),
+        goodput_point(2, 200, 0.9, request_throughput=5.0),
+    ]
+    for one in points:
+        del one.values["output_throughput"]
+    ttft, _ = prices(tried(points), SLO, "goodput")
+    assert (ttft.metric, ttft.with_it, ttft.without_it) == ("request_throughput", 4, 5)
+    named = [msgspec.structs.replace(p, values={f"chat/{k}": v for k, v in p.values.items()})
+             for p in points]  # fmt: skip
+    slo = parse_slo("chat/ttft:p95<300ms")
+    assert prices(tried(named), slo, "chat/goodput")[0].metric == "chat/request_throughput"
+    for one in points:
+        del one.values["request_throughput"]
+    assert prices(tried(points), SLO, "goodput") == []
+
+
+def test_either_of_two_clauses_has_a_price_and_no_crash() -> None:
+    either = parse_slo("ttft:p95<1s or e2e:p95<10s")
+    point_ = point(1, 100, 2.0)
+    late = msgspec.structs.replace(point_, values=point_.values | {"e2e:p95": 5.0})
+    free = point(2, 400, 9.0)
+    found = prices(tried([late, free]), either, "output_throughput")
+    assert [str(p.clause) for p in found] == ["ttft:p95<1s", "e2e:p95<10s"]
+    assert [p.share for p in found] == [0.75, 0.75], "waive either, and nothing is asked any more"
+
+
+CLAUSES = [read_clause(t) for t in ("ttft:p95<1s", "itl:p95<50ms", "e2e:p95<10s", "error_rate<1%")]
+expressions: st.SearchStrategy[Expression] = st.recursive(
+    st.sampled_from(CLAUSES),
+    lambda inner: st.lists(inner, min_size=2, max_size=3).flatmap(
+        lambda parts: st.sampled_from([all_of(parts), any_of(parts)])
+    ),
+    max_leaves=6,
+)
+measured = st.dictionaries(
+    st.sampled_from([clause.key for clause in CLAUSES]),
+    st.sampled_from([0.0, 0.04, 0.5, 5.0, 50.0]),
+)
+
+
+@given(expressions, st.lists(measured, min_size=1, max_size=5))
+def test_a_waived_clause_never_costs_below_nothing(
+    expression: Expression, rows: list[dict[str, float]]
+) -> None:
+    slo = Slo(expression)
+    runs = tried(
+        point(i, 0, 0, values=row | {"output_throughput": 10.0 + i, "goodput": 50.0 - i})
+        for i, row in enumerate(rows)
+    )
+    met = [one for one in runs if feasible(one, slo)]
+    for objective in ("output_throughput", "goodput"):
+        found = prices(runs, slo, objective)
+        assert [p.clause for p in found] == (list(dict.fromkeys(slo.clauses)) if met else [])
+        assert all(p.without_it >= p.with_it for p in found)
+    for clause in slo.clauses:
+        looser = waived(slo, clause)
+        held = {clause.key: 0.0}  # all are bounds from above
+        for row in rows:
+            kept = looser is None or looser.judge(row).met
+            assert kept == slo.judge(row | held).met or _twice(slo, clause.key)
+
+
+def _twice(slo: Slo, key: str) -> bool:
+    """Whether two different clauses bound the same number."""
+    return len({clause for clause in slo.clauses if clause.key == key}) > 1

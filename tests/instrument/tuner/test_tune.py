@@ -87,7 +87,11 @@ class Engine:
         else:
             assert isinstance(job.load, int)
             late = seqs == 64 or job.load > 2 * seqs
-            values = {"goodput": float(seqs), "ttft:p95": 2.0 if late else 0.5}
+            values = {
+                "goodput": 0.0 if late else float(seqs),
+                "output_throughput": 10.0 * seqs,
+                "ttft:p95": 2.0 if late else 0.5,
+            }
             point = msgspec.structs.replace(
                 failed_point(job, subject, "failed", "x"), status="ok", reason="", values=values
             )
@@ -108,9 +112,9 @@ def test_finds_the_best_that_keeps_the_objectives(tmp_path: Path) -> None:
     assert found.baseline.points[0].config == {"seqs": 8} and len(found.baseline.points) == 3
     assert (found.runs, found.resumed, found.configurations) == (3 + 8 + 6, 0, 5)
     (price,) = found.prices
-    assert (price.with_it, price.without_it) == (32, 64)
+    assert (price.metric, price.with_it, price.without_it) == ("output_throughput", 320, 640)
     assert (16, TrialResult(failure="it would not")) in tuner.told
-    assert (64, TrialResult(score=64.0, violation=1.0)) in tuner.told
+    assert (64, TrialResult(violation=1.0)) in tuner.told
 
 
 def test_finals_are_pairs_on_prompts_that_the_search_never_saw(tmp_path: Path) -> None:
@@ -126,6 +130,25 @@ def test_finals_are_pairs_on_prompts_that_the_search_never_saw(tmp_path: Path) -
     assert found.comparison.ratio == pytest.approx(4.0)
     for ours, theirs in zip(found.final_baseline, found.final_winner, strict=True):
         assert ours.seed == theirs.seed, "a pair has the same prompts"
+
+
+def test_a_baseline_that_once_did_not_start_is_the_baseline_still(tmp_path: Path) -> None:
+    """Its failed start knows no version; no other group may pass for the winner over it."""
+
+    class Shaky(Engine):
+        def run(self, trial: PlannedRun, job: Job) -> Point:
+            point = super().run(trial, job)
+            if trial.spec.flags["seqs"] != 8:
+                return msgspec.structs.replace(point, engine_version="1.0")
+            if sum(self.runs.values()) == 1:
+                changes = {"status": "did_not_start", "reason": "busy", "values": {}}
+                return msgspec.structs.replace(point, **changes)
+            return msgspec.structs.replace(point, engine_version="1.0")
+
+    found = run(tmp_path / "s.db", Shaky())
+    assert len(found.baseline.points) == 3 and found.baseline.failed
+    assert found.configurations == 5, "the baseline is one of them, not two"
+    assert found.winner is not None and found.winner.points[0].config == {"seqs": 32}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,6 +7,7 @@ here: engines' facts (a module each), load, what metrics mean (scrape.py).
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,7 +91,7 @@ class Running:
     """A server that serves. Give it to stop()."""
 
     spec: EngineSpec
-    """With the port that it got."""
+    """With the port that it got, and its scratch directory."""
     url: str
     tree: tuple[processes.Process, ...]
     """Its processes when it became ready, without the guard; none if it is not ours."""
@@ -100,6 +101,8 @@ class Running:
     seconds: float
     """From the start to ready."""
     guard: subprocess.Popen[bytes] | None
+    scratch: Path | None = None
+    """A directory that ends with it."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -122,13 +125,15 @@ def start(
     """
     engine = backend(spec.engine)
     spec = _with_port(spec)
+    shown = shown_command(engine, spec)
+    engine.argv(spec)  # what can't be started leaves nothing behind
+    spec, scratch = _with_scratch(engine, spec)
     argv = engine.argv(spec)
     url = f"http://{HOST}:{spec.port}" if argv else openai.url_of(spec)
     log = _new_log(log_dir, spec) if argv else None
-    shown = shown_command(engine, spec)
     began = time.monotonic()
     guard = _launch(engine, spec, argv, log, grace) if log is not None else None
-    running = Running(spec, url, (), shown, log, 0.0, guard)
+    running = Running(spec, url, (), shown, log, 0.0, guard, scratch)
     try:
         _await_ready(running, engine, timeout, progress or (lambda _seconds, _line: None))
     except BaseException:
@@ -136,7 +141,7 @@ def start(
         raise
     seconds = time.monotonic() - began
     tree = tuple(processes.descendants(guard.pid)) if guard is not None else ()
-    return Running(spec, url, tree, shown, log, seconds, guard)
+    return replace(running, tree=tree, seconds=seconds)
 
 
 def stop(running: Running, *, grace: float = GRACE_SECONDS) -> None:
@@ -148,6 +153,8 @@ def stop(running: Running, *, grace: float = GRACE_SECONDS) -> None:
     failed = _run_stop_command(running.spec, grace)
     if running.guard is not None:
         _end_tree(running.guard, running.tree, grace)
+    if running.scratch is not None:
+        shutil.rmtree(running.scratch, ignore_errors=True)
     if failed:
         raise SixfoldError(failed, "stop the server by hand, and mend the stop command")
 
@@ -189,7 +196,9 @@ def _run_stop_command(spec: EngineSpec, grace: float) -> str:
 
 def reset_cache(running: Running) -> bool:
     """Drop the prefix cache; False if the engine has no way to, or refused: restart it."""
-    requests = backend(running.spec.engine).reset(running.spec)
+    engine = backend(running.spec.engine)
+    answer = _told(running, engine.before_reset) if engine.before_reset is not None else None
+    requests = engine.reset(running.spec, answer)
     return bool(requests) and all(_ask(running.url, r)[0] == 200 for r in requests)
 
 
@@ -198,11 +207,16 @@ def ask_version(running: Running) -> str:
     query = backend(running.spec.engine).version
     if query is None:
         return ""
-    status, body = _ask(running.url, Request("GET", query[0]))
+    answer = _told(running, Request("GET", query[0]))
+    return str(answer.get(query[1], "")) if isinstance(answer, dict) else ""
+
+
+def _told(running: Running, request: Request) -> Any:
+    """The JSON that it answers; None if it does not."""
+    status, body = _ask(running.url, request)
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-        answer: Any = msgspec.json.decode(body) if status == 200 else {}
-        return str(answer.get(query[1], "")) if isinstance(answer, dict) else ""
-    return ""
+        return msgspec.json.decode(body) if status == 200 else None
+    return None
 
 
 def was_tested(engine: EngineKind, version: str) -> bool:
@@ -257,6 +271,16 @@ def _with_port(spec: EngineSpec) -> EngineSpec:
     if spec.engine == "openai":
         return spec
     return msgspec.structs.replace(spec, port=free_port(spec.port))
+
+
+def _with_scratch(engine: EngineKind, spec: EngineSpec) -> tuple[EngineSpec, Path | None]:
+    """The spec with a directory of its own, where the engine wants one and has none."""
+    given = {name.replace("-", "_") for name in spec.flags}
+    if not engine.scratch or engine.scratch in given:
+        return spec, None
+    path = Path(tempfile.mkdtemp(prefix=f"sixfold-{engine.name}-"))
+    flags = spec.flags | {engine.scratch: str(path)}
+    return msgspec.structs.replace(spec, flags=flags), path
 
 
 def _new_log(directory: Path, spec: EngineSpec) -> Path:

@@ -24,13 +24,24 @@ _WORDS: dict[str, Scalar] = {"true": True, "false": False}
 Row = tuple[Scalar, ...]
 
 
+Axis = tuple[tuple[str, ...], list[Row]]
+"""Names that go together, and their rows of values."""
+
+
 def parse_grid(text: str) -> list[dict[str, Scalar]]:
     """All configurations, the last parameter changing fastest. Raises ConfigError with a position.
 
     An empty text is one configuration without settings.
     """
+    axes = parse_axes(text)
+    combinations = product(*(rows for _, rows in axes))
+    return [_joined([names for names, _ in axes], rows) for rows in combinations]
+
+
+def parse_axes(text: str) -> list[Axis]:
+    """The parameters as they are written, not multiplied. Raises ConfigError as `parse_grid`."""
     reader = _Reader(text)
-    axes: list[tuple[tuple[str, ...], list[Row]]] = []
+    axes: list[Axis] = []
     size = 1
     while not reader.at_end():
         if reader.take(";"):
@@ -41,8 +52,7 @@ def parse_grid(text: str) -> list[dict[str, Scalar]]:
             raise ConfigError(f"the grid has over {MAX_POINTS} points", "split or thin it")
         if not reader.at_end():
             reader.expect(";")
-    combinations = product(*(rows for _, rows in axes))
-    return [_joined([names for names, _ in axes], rows) for rows in combinations]
+    return axes
 
 
 def format_scalar(value: Scalar) -> str:
@@ -103,7 +113,7 @@ class _Reader:
         return found
 
 
-def _parameter(reader: _Reader, seen: set[str]) -> tuple[tuple[str, ...], list[Row]]:
+def _parameter(reader: _Reader, seen: set[str]) -> Axis:
     names = [_name(reader, seen)]
     while reader.take("*"):
         names.append(_name(reader, seen | set(names)))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -70,7 +70,7 @@ class Symptom(msgspec.Struct, frozen=True):
     status: Literal["did_not_start", "out_of_memory"] = "did_not_start"
 
 
-def _no_reset(_spec: EngineSpec) -> tuple[Request, ...]:
+def _no_reset(_spec: EngineSpec, _answer: Any) -> tuple[Request, ...]:
     return ()
 
 
@@ -88,8 +88,13 @@ class EngineKind:
     owned: tuple[str, ...] = ("host", "port", "model", "api_key")
     """Flags that the harness sets itself."""
     ready_path: str = "/health"
-    reset: Callable[[EngineSpec], tuple[Request, ...]] = _no_reset
-    """Requests that drop the prefix cache; none: restart instead."""
+    reset: Callable[[EngineSpec, Any], tuple[Request, ...]] = _no_reset
+    """Requests that drop the prefix cache; none: restart instead. Of the spec as it was started,
+    and the JSON that `before_reset` was answered with (None without one)."""
+    before_reset: Request | None = None
+    """Asked before a reset."""
+    scratch: str = ""
+    """Flag for a directory that the server needs while it runs; it gets one unless it is set."""
     metrics_path: str = "/metrics"
     aliases: Mapping[str, tuple[str, ...]]
     """Canonical metric -> the engine's names, the newest first."""

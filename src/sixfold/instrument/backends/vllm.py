@@ -53,7 +53,7 @@ BACKEND = EngineKind(
     name="vllm",
     argv=_argv,
     help_argv=lambda spec: [_binary(spec), "serve", "--help=all"],
-    reset=lambda _spec: (Request("POST", "/reset_prefix_cache"),),
+    reset=lambda _spec, _answer: (Request("POST", "/reset_prefix_cache"),),
     aliases=VLLM,
     version=("/version", "version"),
     tested=("0.32.0", "0.32.0"),

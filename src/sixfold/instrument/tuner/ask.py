@@ -23,7 +23,7 @@ from sixfold.instrument.tuner.quality import (
     score,
     unknown,
 )
-from sixfold.instrument.tuner.spaces import LOSSY
+from sixfold.instrument.tuner.spaces import plain_name, precision_flags
 
 SECONDS = 60.0
 """The longest that one answer may take."""
@@ -50,7 +50,7 @@ class QualityCheck:
     def lossy(self, spec: EngineSpec) -> dict[str, Scalar]:
         """The configuration's lossy flags that differ from the baseline's."""
         ours, theirs = _plain(self.baseline), _plain(spec)
-        names = [n for n in LOSSY.get(spec.engine, {}) if n in theirs]
+        names = [n for n in precision_flags(spec.engine) if n in theirs]
         return {n: theirs[n] for n in names if theirs[n] != ours.get(n)}
 
     def no_baseline(self, why: str) -> None:
@@ -82,7 +82,7 @@ class QualityCheck:
 
 
 def _plain(spec: EngineSpec) -> dict[str, Scalar]:
-    return {name.replace("-", "_"): value for name, value in spec.flags.items()}
+    return {plain_name(name): value for name, value in spec.flags.items()}
 
 
 def ask_all(url: str, model: str) -> list[Heard]:

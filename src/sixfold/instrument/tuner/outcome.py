@@ -5,12 +5,13 @@ Pure. Not here: running (runner.py), choosing (search.py), comparing two of them
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import msgspec
 
 from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
-from sixfold.core.slo import Slo, all_of
+from sixfold.core.slo import AnyOf, Expression, Slo, all_of, any_of
 from sixfold.core.slo_clause import Clause, ClauseJudgement
 from sixfold.instrument.tuner.quality import failed
 from sixfold.instrument.tuner.trial import TrialResult
@@ -20,6 +21,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One configuration and its runs."""
 
     key: str
+    """Of the configuration; see `config_key`."""
     points: tuple[Point, ...]
 
     @property
@@ -40,11 +42,19 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
         return next(filter(None, (failed(point.telemetry) for point in self.points)), "")
 
 
+def config_key(config: Mapping[str, Any]) -> str:
+    """Equal for equal flags, in any order.
+
+    Within a study that is all that tells runs apart: what did not start has no version to go by.
+    """
+    return repr(sorted(config.items()))
+
+
 def tried(points: Iterable[Point]) -> list[Tried]:
-    """Points by configuration, in the order of their first runs."""
+    """A study's points of one load by configuration, in the order of their first runs."""
     groups: dict[str, list[Point]] = {}
     for point in points:
-        groups.setdefault(point.key, []).append(point)
+        groups.setdefault(config_key(point.config), []).append(point)
     return [Tried(key=key, points=tuple(group)) for key, group in groups.items()]
 
 
@@ -110,38 +120,68 @@ def lower_is_better(key: str) -> bool:
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What one clause costs: the objective's best with it, and without it."""
+    """What one clause costs: the best of a metric with it, and without it."""
 
     clause: Clause
+    metric: str
+    """The key that it is told in."""
     with_it: float
     without_it: float
 
     @property
     def share(self) -> float:
-        """The part of the objective that is given up, 0 to 1."""
+        """The part of the metric that is given up, 0 to 1."""
         return (
             abs(self.without_it - self.with_it) / abs(self.without_it) if self.without_it else 0.0
         )
 
 
 def prices(candidates: Sequence[Tried], slo: Slo | None, objective: str) -> list[Price]:
-    """The price of each clause of an SLO whose clauses must all hold; none where none is feasible.
+    """The price of each clause of an SLO; none where no configuration meets it.
 
-    Goodput counts requests that keep the clauses, so a clause's price is told in throughput.
+    Without a clause means that it is waived, as if it were met: in `a or b`, then, the whole is.
     """
-    winner = best(candidates, slo, objective)
-    if slo is None or winner is None or len(slo.clauses) < 1:
+    if slo is None or best(candidates, slo, objective) is None:
         return []
+    metric = priced_in(objective, candidates)
+    within = best(candidates, slo, metric)
     found = []
-    for clause in slo.clauses:
-        rest = [other for other in slo.clauses if other != clause]
-        looser = Slo(all_of(rest)) if rest else None
-        without = best(candidates, looser, objective)
-        assert without is not None, "what meets all clauses meets fewer"
+    for clause in dict.fromkeys(slo.clauses) if within is not None else ():
+        beyond = best(candidates, waived(slo, clause), metric)
+        assert within is not None and beyond is not None, "what meets more clauses meets fewer"
         price = Price(
             clause=clause,
-            with_it=winner.values[objective],
-            without_it=without.values[objective],
+            metric=metric,
+            with_it=within.values[metric],
+            without_it=beyond.values[metric],
         )
         found.append(price)
     return found
+
+
+def priced_in(objective: str, candidates: Sequence[Tried]) -> str:
+    """The metric that clauses are priced in: the objective, but throughput in goodput's place.
+
+    Goodput counts what keeps all clauses, also one that is waived, and so knows no price of it.
+    """
+    group, slash, name = objective.rpartition("/")
+    if name != "goodput":
+        return objective
+    tokens, requests = (f"{group}{slash}{m}" for m in ("output_throughput", "request_throughput"))
+    return tokens if any(tokens in one.values for one in candidates) else requests
+
+
+def waived(slo: Slo, clause: Clause) -> Slo | None:
+    """The objective where this clause always holds; None: then all of it does."""
+    left = _waived(slo.expression, clause)
+    return None if left is None else Slo(left)
+
+
+def _waived(expression: Expression, clause: Clause) -> "Expression | None":
+    if isinstance(expression, Clause):
+        return None if expression == clause else expression
+    parts = [_waived(part, clause) for part in expression.parts]
+    left = [part for part in parts if part is not None]
+    if isinstance(expression, AnyOf):
+        return any_of(left) if len(left) == len(parts) else None
+    return all_of(left) if left else None

@@ -7,13 +7,17 @@ settings for their quality (ask.py).
 """
 
 import hashlib
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import msgspec
 
+from sixfold import __version__
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.backends import backend
@@ -30,7 +34,7 @@ from sixfold.instrument.backends.spec import EngineSpec, Scalar, shown_command
 from sixfold.instrument.discover import first_model
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Progress
-from sixfold.instrument.measure import Job, Subject, failed_point, measure, warm_up
+from sixfold.instrument.measure import Job, Subject, failed_point, hardware, measure, warm_up
 from sixfold.instrument.tuner.ask import QualityCheck
 from sixfold.strategies import CARDS
 
@@ -45,10 +49,15 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 0
 
     def id(self, job: Job) -> str:
-        """32 hex digits of all that makes the run what it is."""
+        """32 hex digits of all that makes the run what it is, as far as it is known before.
+
+        That is the machine, and the version of our own engine; others tell theirs when they run.
+        """
         spec = msgspec.structs.replace(self.spec, port=0)
         flags = dict(sorted(spec.flags.items()))
-        what = (self.study, msgspec.structs.replace(spec, flags=flags), self.repeat)
+        ours = spec.engine == "sixfold" and not spec.executable
+        runs_on = (hardware(), __version__ if ours else "")
+        what = (self.study, msgspec.structs.replace(spec, flags=flags), self.repeat, runs_on)
         asked = (job.workload, job.load, job.seed, str(job.slo or ""), job.target.chat)
         plain = msgspec.json.encode((what, asked), order="deterministic")
         return hashlib.blake2b(plain, digest_size=16).hexdigest()
@@ -106,11 +115,16 @@ class Runner:
             reason = f"{failure.reason} ({failure.hint})" if failure.hint else failure.reason
             point = failed_point(job, subject, failure.status, reason)
             return msgspec.structs.replace(point, id=trial.id(job))
-        target = msgspec.structs.replace(job.target, url=running.url)
-        model = target.model or first_model(target)
-        placed = msgspec.structs.replace(job, target=msgspec.structs.replace(target, model=model))
-        self._prepare(placed)
         known = msgspec.structs.replace(subject, engine_version=self._version)
+        try:
+            placed = self._placed(job, running.url)
+            self._prepare(placed)
+        except ConfigError as error:
+            # It runs, and serves nothing of this workload: such as a context that is too short.
+            self.close()
+            return msgspec.structs.replace(
+                failed_point(job, known, "failed", str(error)), id=trial.id(job)
+            )
         point, result = measure(placed, known, self._show)
         if result.stopped == "interrupted":
             raise KeyboardInterrupt  # half a run is no point: it would be taken for a whole one
@@ -120,6 +134,13 @@ class Runner:
             id=trial.id(job),
             telemetry=point.telemetry | self._quality(trial.spec, placed.target, point),
         )
+
+    @staticmethod
+    def _placed(job: Job, url: str) -> Job:
+        """The job with the server's URL and the name of its model. Raises ConfigError."""
+        target = msgspec.structs.replace(job.target, url=url)
+        model = target.model or first_model(target)
+        return msgspec.structs.replace(job, target=msgspec.structs.replace(target, model=model))
 
     def _hear_baseline(self, spec: EngineSpec) -> None:
         """A lossy configuration comes, and the baseline ran before this process: start it again."""
@@ -155,7 +176,8 @@ class Runner:
     def _prepare(self, job: Job) -> None:
         """A new server is warmed up, then forgets the warm-up's prompts if it can."""
         if self._fresh:
-            warm_up(job)
+            with interruptible():
+                warm_up(job)
             self._fresh = False
             if self._running is not None:
                 reset_cache(self._running)
@@ -177,6 +199,28 @@ class Runner:
             study=trial.study,
             repeat=trial.repeat,
         )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C within ends it at once: asyncio, left alone, makes of it a run that was cut short.
+
+    Else a stop would be taken for a server that answers nothing.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if ours else None
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def strategies_on(engine: str, flags: dict[str, Scalar]) -> tuple[str, ...]:

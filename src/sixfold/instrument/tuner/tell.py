@@ -5,8 +5,10 @@ Not here: finding it (tune.py), pages (explorer).
 
 from collections.abc import Iterator, Mapping
 
+from sixfold.core.slo import Slo
 from sixfold.instrument.measure import Job
 from sixfold.instrument.tables import shown, shown_unit, table
+from sixfold.instrument.tuner.advice import Advice, advise, finals
 from sixfold.instrument.tuner.capacity import capacity_words
 from sixfold.instrument.tuner.outcome import Price, Tried
 from sixfold.instrument.tuner.tune import Found
@@ -16,34 +18,24 @@ SHOWN = ("goodput", "output_throughput", "ttft:p50", "ttft:p95", "tpot:p50", "it
          "error_rate")  # fmt: skip
 
 
+NEW = "new prompts"
 QUALITY = "quality"
 """A column for lossy settings: the part of the baseline's answers that is the same."""
 
 
 def verdict_lines(found: Found, job: Job, objective: str, grid: int) -> Iterator[str]:
     """The result of one engine; `grid`: runs of the whole grid with three repeats."""
+    advice = advise(found, job.slo)
     yield ""
     if found.refused:
         tried = found.configurations
         yield f"the quality check refused {found.refused} of {tried} configurations"
-    if found.winner is None:
-        yield f"nothing of {found.configurations} configurations meets {job.slo}"
-        yield "hint: loosen a clause, lower the load, or widen --space"
-        yield _table({"defaults": found.baseline}, objective)
-        yield from _capacities(found, job)
-        return
-    if found.winner.key == found.baseline.key:
-        yield f"the defaults are the best of {found.configurations} configurations tried"
-    else:
-        yield _call(found.comparison, objective)
+    yield from _outcome(found, job, advice, objective)
     yield ""
-    rows = {"defaults": found.baseline}
-    if found.winner.key != found.baseline.key:
-        rows["best"] = found.winner
-    yield _table(rows, objective)
-    yield f"\nrun it with:\n  {found.winner.points[0].command}"
-    yield from map(_price, found.prices, [objective] * len(found.prices))
-    yield from _capacities(found, job)
+    yield _table(_rows(found, advice), objective)
+    yield from _command(advice)
+    yield from map(price_words, found.prices)
+    yield from _capacities(found, job, advice)
     yield f"one run varies by {found.noise:.1%} (coefficient of variation, defaults)"
     yield (
         f"{found.runs} runs of {found.configurations} configurations; the whole grid, three times "
@@ -52,15 +44,54 @@ def verdict_lines(found: Found, job: Job, objective: str, grid: int) -> Iterator
     )
 
 
-def _capacities(found: Found, job: Job) -> Iterator[str]:
-    for name, limit in zip(("defaults", "best"), found.capacity, strict=False):
+def _outcome(found: Found, job: Job, advice: Advice, objective: str) -> Iterator[str]:
+    """How the search ended, and what its finals said."""
+    if found.winner is None:
+        yield f"nothing of {found.configurations} configurations meets {job.slo}"
+        yield "hint: loosen a clause, lower the load, or widen --space"
+    elif found.configurations == 1:
+        yield "only the defaults were run"
+    elif found.winner.key == found.baseline.key:
+        yield f"the defaults are the best of {found.configurations} configurations tried"
+    else:
+        yield _call(found.comparison, objective)
+        yield from advice.against
+        yield {
+            "best": "recommended: the best of the search",
+            "defaults": "recommended: the defaults; the candidate is not shown to be better",
+            "none": f"recommended: nothing; neither keeps {job.slo} on prompts not tuned on",
+        }[advice.name]
+
+
+def _rows(found: Found, advice: Advice) -> dict[str, Tried]:
+    """The rivals as they were tuned, and on the finals' prompts."""
+    rows = {"defaults": found.baseline}
+    if found.winner is not None and found.winner.key != found.baseline.key:
+        name = _candidate(advice)
+        new = zip((f"defaults, {NEW}", f"{name}, {NEW}"), finals(found), strict=True)
+        rows |= {name: found.winner} | {row: one for row, one in new if one is not None}
+    return rows
+
+
+def _candidate(advice: Advice) -> str:
+    return "best" if advice.name == "best" else "candidate"
+
+
+def _command(advice: Advice) -> Iterator[str]:
+    if advice.chosen is not None and (command := advice.chosen.points[0].command):
+        yield f"\nrun it with:\n  {command}"
+
+
+def _capacities(found: Found, job: Job, advice: Advice) -> Iterator[str]:
+    for name, limit in zip(("defaults", _candidate(advice)), found.capacity, strict=False):
         words = capacity_words(limit, job.load)
         yield f"highest load of the {name} that meets {job.slo}: {words}"
 
 
-def engines_table(found: Mapping[str, Found], objective: str) -> str:
-    """The best of each engine, side by side."""
-    rows = {name: f.winner for name, f in found.items() if f.winner is not None}
+def engines_table(found: Mapping[str, Found], slo: Slo | None, objective: str) -> str:
+    """What is recommended of each engine, side by side, by its finals where it had any."""
+    advices = {name: advise(one, slo) for name, one in found.items()}
+    rows = {f"{name} ({a.name})": a.judged for name, a in advices.items() if a.judged is not None}
     return _table(rows, objective) if rows else "no engine meets the objectives"
 
 
@@ -88,11 +119,12 @@ def _quality(one: Tried) -> dict[str, float]:
     return {QUALITY: min(known)} if known else {}
 
 
-def _price(price: Price, objective: str) -> str:
+def price_words(price: Price) -> str:
+    """What a clause costs, in the metric that tells it."""
     if price.share < 0.005:
-        return f"{price.clause} costs nothing: the best stays the best without it"
-    unit = shown_unit(objective)
+        return f"{price.clause} costs no {price.metric}: the best stays the best without it"
+    with_it, without = (shown(price.metric, v) for v in (price.with_it, price.without_it))
     return (
-        f"{price.clause} costs {price.share:.0%} of {objective} "
-        f"({shown(objective, price.without_it)} {unit} without it)"
+        f"{price.clause} costs {price.share:.0%} of {price.metric} "
+        f"({with_it} {shown_unit(price.metric)} with it, {without} without)"
     )

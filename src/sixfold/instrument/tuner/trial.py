@@ -137,6 +137,21 @@ class ListedSearch:
         return self._ledger.best_mean()
 
 
+class NoSearch:
+    """Where there is nothing to try: the baseline stays alone."""
+
+    def ask(self) -> Trial | None:
+        """Nothing."""
+        return None
+
+    def tell(self, trial: Trial, result: TrialResult) -> None:
+        """Not called: nothing was asked."""
+
+    def best(self) -> Trial | None:
+        """Nothing."""
+        return None
+
+
 def grid_search(
     configurations: Sequence[dict[str, Scalar]], budget: int = 0, repeats: int = 3, seed: int = 0
 ) -> ListedSearch:

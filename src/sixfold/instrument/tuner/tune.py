@@ -24,6 +24,7 @@ from sixfold.instrument.tuner.outcome import (
     Price,
     Tried,
     best,
+    config_key,
     lower_is_better,
     prices,
     trial_result,
@@ -78,7 +79,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     baseline: Tried
     winner: Tried | None
-    """By the search; None: nothing met the objectives."""
+    """By the search; None: nothing met the objectives. Its finals may yet speak against it."""
     final_baseline: tuple[Point, ...] = ()
     final_winner: tuple[Point, ...] = ()
     comparison: Comparison | None = None
@@ -119,7 +120,7 @@ class _Book:
     def run(self, config: Config, first_seed: int = 0, job: Job | None = None) -> Point:
         """The next repeat of a configuration, with prompts of its own; of another job, if given."""
         flags = self._study.spec.flags | dict(config)
-        name = (repr(sorted(flags.items())), first_seed)
+        name = (config_key(flags), first_seed)
         repeat = self._repeats.get(name, 0)
         self._repeats[name] = repeat + 1
         trial = PlannedRun(
@@ -174,7 +175,7 @@ def tune(
         point = told(book.run(trial.config))
         tuner.tell(trial, trial_result(point, study.job.slo, study.objective))
     groups = tried(book.points)
-    winner = _winner(study, tuner, groups, first[0])
+    winner = _winner(study, tuner, groups)
     finals = _finals(study, book, (groups[0], winner), end, told)
     return Found(
         baseline=groups[0],
@@ -219,12 +220,12 @@ def _capacities(
         yield find_capacity(run, study.job)
 
 
-def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried], baseline: Point) -> Tried | None:
+def _winner(study: Study, tuner: Tuner, groups: Sequence[Tried]) -> Tried | None:
     """The search's pick, which no one lucky run decides, unless the baseline's mean is better."""
     pick = tuner.best()
     flags = study.spec.flags | (pick.config if pick is not None else {})
-    names = [one for one in groups if one.key == baseline.key or one.points[0].config == flags]
-    return best(names if pick is not None else names[:1], study.job.slo, study.objective)
+    keys = {groups[0].key, config_key(flags)}
+    return best([one for one in groups if one.key in keys], study.job.slo, study.objective)
 
 
 def _finals(
