@@ -123,7 +123,7 @@ class Runner:
             # It runs, and serves nothing of this workload: such as a context that is too short.
             self.close()
             return msgspec.structs.replace(
-                failed_point(job, known, "failed", str(error)), id=trial.id(job)
+                failed_point(job, known, "failed", error.message), id=trial.id(job)
             )
         point, result = measure(placed, known, self._show)
         if result.stopped == "interrupted":
