@@ -1,9 +1,11 @@
 """Settings: flag before environment before file before default, and errors that name the key."""
 
 import argparse
+import os
 
 import pytest
 
+from sixfold.cli import generation
 from sixfold.cli.settings import add_flags, build, field_docs, flag_names, read_toml, structs
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
@@ -65,3 +67,27 @@ def test_every_field_has_a_flag_a_doc_and_vllms_name():
     assert {"--max-num-seqs", "--api-key", "--no-enable-prefix-caching"} <= flag_names()
     for struct in structs():
         assert set(field_docs(struct)) >= set(struct.__struct_fields__) - {"model"}
+
+
+def test_answers_have_environment_and_file_too(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('max_tokens = 7\napi_key = "from the file"\ndtype = "int8"\nport = 1\n')
+    parser = argparse.ArgumentParser()
+    generation.add_arguments(parser)
+    flags = parser.parse_args(["--temperature", "0", "--config", str(path)])
+    asked, engine = generation.read(flags)
+    assert (asked.max_tokens, asked.temperature, asked.seed) == (7, 0.0, None)
+    assert (asked.api_key, engine.dtype, engine.model) == ("from the file", "int8", "smollm2-135m")
+    assert engine.max_num_seqs == 1
+
+
+def test_answers_by_the_environment(monkeypatch):
+    for name, value in {"SEED": "5", "MODEL": "m", "URL": "http://h", "DTYPE": "f32"}.items():
+        monkeypatch.setitem(os.environ, f"SIXFOLD_{name}", value)
+    parser = argparse.ArgumentParser()
+    generation.add_arguments(parser)
+    asked, engine = generation.read(parser.parse_args(["--seed", "6"]))
+    assert (asked.seed, asked.url, engine.model, engine.dtype) == (6, "http://h", "m", "f32")
+    monkeypatch.setitem(os.environ, "SIXFOLD_MAX_TOKENS", "many")
+    with pytest.raises(ConfigError, match="SIXFOLD_MAX_TOKENS"):
+        generation.read(parser.parse_args([]))

@@ -141,14 +141,11 @@ def _print(a: argparse.Namespace, points: "list[Point]") -> None:
 def _measured(a: argparse.Namespace, job: "Job") -> "Point":
     """One point, said and kept."""
     from sixfold.instrument.measure import Subject, measure
+    from sixfold.instrument.tables import fingerprint_words
 
     subject = Subject(engine=a.engine, model=job.target.model, hardware=a.hardware, study="bench")
     point, result = measure(job, subject, None if a.json else progress_bar())
-    shape = point.fingerprint
-    _say(a, f"{point.load}: {shape['requests']} requests, input mean "
-            f"{shape['input']['mean']:.0f} {shape['unit']}, output mean "
-            f"{shape['output']['mean']:.0f}, ideal prefix reuse {shape['prefix_reuse']:.0%}, "
-            f"burstiness {shape['burstiness']:.2g}, id {shape['id']}")  # fmt: skip
+    _say(a, f"{point.load}: {fingerprint_words(point.fingerprint)}")
     if result.health.client_bound:
         _say(a, f"warning: the client was the limit: {result.health.reason}")
     if result.stopped:

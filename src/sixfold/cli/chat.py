@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sixfold.cli.generation import Local, add_arguments, connect
+from sixfold.cli.generation import NOTE, Local, add_arguments, connect
 from sixfold.cli.remote import Remote
 
 EXAMPLES = """examples:
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="sixfold chat",
         description="Talk to a model; without a question, until Ctrl-D.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n\n{NOTE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("question", nargs="?", help="ask this and leave")

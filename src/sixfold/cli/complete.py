@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sixfold.cli.generation import add_arguments, connect
+from sixfold.cli.generation import NOTE, add_arguments, connect
 
 EXAMPLES = """examples:
   sixfold complete "Once upon a time" --max-tokens 60
@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="sixfold complete",
         description="Complete a text.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n\n{NOTE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("prompt", help="the text; - reads standard input")

@@ -3,32 +3,51 @@
 import argparse
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from sixfold.cli.remote import Remote
+from sixfold.cli.remote import GenerationConfig, Remote
+from sixfold.cli.settings import add_flags, build, read_toml, structs
 from sixfold.core.errors import SixfoldError
+
+if TYPE_CHECKING:
+    from sixfold.core.config import EngineConfig
+
+
+class Wanted(NamedTuple):
+    """What was asked for on the command line, in the environment and in a file."""
+
+    generation: GenerationConfig
+    engine: "EngineConfig"
+
+
+NOTE = """Every flag has an environment variable (--max-tokens: SIXFOLD_MAX_TOKENS) and a TOML key
+(max_tokens), as those of `sixfold serve` have."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """Model or URL, and how to sample."""
-    p.add_argument("--model", default="smollm2-135m", help="model to load here (%(default)s)")
-    p.add_argument("--url", help="use a running server instead, such as http://127.0.0.1:8000")
-    p.add_argument("--api-key", default="", help="the server's key")
-    p.add_argument("--dtype", default="auto", help="auto, bf16, int8 or int4 (%(default)s)")
-    p.add_argument("--max-tokens", type=int, default=256, help="longest answer (%(default)s)")
-    p.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (%(default)s)")
-    p.add_argument("--seed", type=int, help="same seed, same answer")
+    """Model or URL, how to sample, and the settings of an engine here."""
+    p.add_argument("--model", default=argparse.SUPPRESS, help="to load here (smollm2-135m)")
+    p.add_argument("--config", metavar="FILE", help="TOML file with any of these settings")
+    add_flags(p, GenerationConfig, "answers")
+    add_flags(p, structs()[0], "engine, without --url", leave_out=("seed",))
+
+
+def read(namespace: argparse.Namespace) -> Wanted:
+    """The settings, checked. Raises ConfigError."""
+    flags = vars(namespace)
+    toml = read_toml(flags["config"], (GenerationConfig,)) if flags["config"] else {}
+    engine = {"model": "smollm2-135m", "max_num_seqs": 1} | toml
+    return Wanted(build(GenerationConfig, flags, toml), build(structs()[0], flags, engine))
 
 
 class Local:
     """An engine in this process."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        from sixfold.core.config import EngineConfig
+    def __init__(self, wanted: Wanted) -> None:
         from sixfold.engine.engine import LLMEngine
 
-        config = EngineConfig(model=arguments.model, dtype=arguments.dtype, max_num_seqs=1)
-        self._engine = LLMEngine(config)
-        self._arguments = arguments
+        self._engine = LLMEngine(wanted.engine)
+        self._asked = wanted.generation
         self._count = 0
 
     def chat(self, messages: list[dict[str, str]]) -> Iterator[str]:
@@ -44,7 +63,7 @@ class Local:
     def _stream(self, tokens: list[int]) -> Iterator[str]:
         from sixfold.core.request import EngineRequest, SamplingParams
 
-        a = self._arguments
+        a = self._asked
         self._count += 1
         name = f"{time.time_ns()}-{self._count}"
         params = SamplingParams(max_tokens=a.max_tokens, temperature=a.temperature, seed=a.seed)
@@ -69,6 +88,7 @@ class Local:
             self._engine.abort(name)
 
 
-def connect(arguments: argparse.Namespace) -> Local | Remote:
-    """Where the text comes from."""
-    return Remote(arguments) if arguments.url else Local(arguments)
+def connect(namespace: argparse.Namespace) -> Local | Remote:
+    """Where the text comes from. Raises ConfigError for settings that can't be."""
+    wanted = read(namespace)
+    return Remote(wanted.generation) if wanted.generation.url else Local(wanted)

@@ -3,7 +3,6 @@
 Whatever the other side does - nothing, another protocol, half an answer - is a SixfoldError.
 """
 
-import argparse
 import http.client
 import json
 from collections.abc import Iterator
@@ -49,18 +48,33 @@ class _Models(msgspec.Struct):
 _T = TypeVar("_T")
 
 
+class GenerationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How `chat` and `complete` ask."""
+
+    url: str = ""
+    """Use a running server instead, such as http://127.0.0.1:8000."""
+    api_key: str = ""
+    """The server's key."""
+    max_tokens: int = 256
+    """Longest answer."""
+    temperature: float = 0.7
+    """0 is greedy."""
+    seed: int | None = None
+    """Same seed, same answer."""
+
+
 class Remote:
     """Any OpenAI-compatible server."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
+    def __init__(self, asked: GenerationConfig) -> None:
+        self._asked = asked
         try:
-            url = urlsplit(arguments.url if "//" in arguments.url else f"http://{arguments.url}")
+            url = urlsplit(asked.url if "//" in asked.url else f"http://{asked.url}")
             self._host, self._port = url.hostname or "", url.port
         except ValueError as error:  # no such port, or no such address
-            raise _no_url(arguments.url, str(error)) from error
+            raise _no_url(asked.url, str(error)) from error
         if url.scheme not in ("http", "https") or not self._host:
-            raise _no_url(arguments.url, "it names no HTTP server")
+            raise _no_url(asked.url, "it names no HTTP server")
         self._secure = url.scheme == "https"
         self._base = url.path.rstrip("/").removesuffix("/v1")
 
@@ -75,7 +89,7 @@ class Remote:
             yield choice.text or ""
 
     def _post(self, path: str, body: dict[str, Any]) -> Iterator[_Choice]:
-        a = self._arguments
+        a = self._asked
         body |= {"model": self._model(), "stream": True, "max_tokens": a.max_tokens,
                  "temperature": a.temperature, "seed": a.seed}  # fmt: skip
         done = False
@@ -111,7 +125,7 @@ class Remote:
                 raise _cut(str(error) or type(error).__name__) from error
         models = _decode(data, _Models, "/v1/models").data
         if not models:
-            raise SixfoldError(f"{self._arguments.url} serves no model", "start it with one")
+            raise SixfoldError(f"{self._asked.url} serves no model", "start it with one")
         return models[0].id
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -119,7 +133,7 @@ class Remote:
         try:
             return kind(self._host, self._port, timeout=_TIMEOUT_SECONDS)
         except http.client.InvalidURL as error:
-            raise _no_url(self._arguments.url, str(error)) from error
+            raise _no_url(self._asked.url, str(error)) from error
 
     def _request(
         self,
@@ -128,7 +142,7 @@ class Remote:
         path: str,
         body: str | None = None,
     ) -> http.client.HTTPResponse:
-        a = self._arguments
+        a = self._asked
         headers = {"Content-Type": "application/json"}
         if a.api_key:
             headers["Authorization"] = f"Bearer {a.api_key}"

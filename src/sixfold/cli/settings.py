@@ -9,7 +9,7 @@ import argparse
 import ast
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -74,14 +74,19 @@ def field_docs(struct: type[msgspec.Struct]) -> dict[str, str]:
     return docs
 
 
-def add_flags(parser: argparse.ArgumentParser, struct: type[msgspec.Struct], title: str) -> None:
-    """A flag for each field. Left out, a flag is absent from the namespace."""
+def add_flags(
+    parser: argparse.ArgumentParser,
+    struct: type[msgspec.Struct],
+    title: str,
+    leave_out: Collection[str] = (),
+) -> None:
+    """A flag for each field but those to leave out. Not given, it is not in the namespace."""
     group = parser.add_argument_group(title)
     docs, hints = field_docs(struct), get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
-        if field.name in POSITIONAL:
+        if field.name in POSITIONAL or field.name in leave_out:
             continue
-        kind, flag = hints[field.name], f"--{flag_of(field.name)}"
+        kind, flag = _required(hints[field.name]), f"--{flag_of(field.name)}"
         options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
         text = docs[field.name].replace("%", "%%")
         options["help"] = f"{text} (default: {_shown(field.default)})"
@@ -94,8 +99,14 @@ def add_flags(parser: argparse.ArgumentParser, struct: type[msgspec.Struct], tit
         group.add_argument(flag, **options)
 
 
+def _required(kind: Any) -> Any:
+    """The type of what is given where None means that nothing is."""
+    kinds = [one for one in get_args(kind) if one is not type(None)]
+    return kinds[0] if type(None) in get_args(kind) else kind
+
+
 def _shown(default: Any) -> str:
-    if default in ("", ()):
+    if default in ("", (), None):
         return "none"
     return "yes" if default is True else "no" if default is False else str(default)
 
@@ -108,8 +119,11 @@ def _number_or_text(kind: type) -> Any:
     return convert
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """The file's keys as field names. Raises ConfigError for an unknown key or a bad file."""
+def read_toml(path: str, wanted: Sequence[type[msgspec.Struct]] = ()) -> dict[str, Any]:
+    """The file's keys as names of fields, those of `wanted` first where two are called the same.
+
+    Raises ConfigError for a key that no verb knows, or a bad file.
+    """
     try:
         with open(path, "rb") as f:
             table = tomllib.load(f)
@@ -117,7 +131,7 @@ def read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}", "mend that line") from error
-    fields = _all_fields()
+    fields = _all_fields((*structs(), *wanted))
     values = {}
     for key, value in table.items():
         name = fields.get(key.replace("-", "_"))
@@ -129,10 +143,10 @@ def read_toml(path: str) -> dict[str, Any]:
     return values
 
 
-def _all_fields() -> dict[str, str]:
-    """Keys by which a field may be named -> field."""
+def _all_fields(known: Sequence[type[msgspec.Struct]]) -> dict[str, str]:
+    """Keys by which a field may be named -> field; the last struct's goes first."""
     names: dict[str, str] = {}
-    for struct in structs():
+    for struct in known:
         for field in msgspec.structs.fields(struct):
             names[field.name] = names[flag_of(field.name).replace("-", "_")] = field.name
     return names
@@ -152,7 +166,8 @@ def build(
         if field.name in flags:
             values[field.name] = flags[field.name]
         elif environment.get(variable):
-            values[field.name] = _from_text(environment[variable], hints[field.name], variable)
+            kind = _required(hints[field.name])
+            values[field.name] = _from_text(environment[variable], kind, variable)
         elif field.name in toml:
             values[field.name] = _from_toml(toml[field.name], hints[field.name])
     try:
