@@ -1,7 +1,9 @@
 """Pulling from the hub, with a stand-in for the huggingface_hub library."""
 
 import sys
+import threading
 import types
+from hashlib import sha256
 
 import pytest
 
@@ -23,11 +25,17 @@ def hub(monkeypatch):
     module = types.ModuleType("huggingface_hub")
     module.files, module.fetched, module.fail = dict(FILES), [], None
 
+    def lfs(name, data):
+        """Large files are listed with their checksum, small ones are not."""
+        large = name.endswith((".safetensors", ".gguf"))
+        return types.SimpleNamespace(sha256=sha256(data).hexdigest()) if large else None
+
     def model_info(repo, files_metadata):
         if module.fail:
             raise module.fail
         siblings = [
-            types.SimpleNamespace(rfilename=n, size=len(d)) for n, d in module.files.items()
+            types.SimpleNamespace(rfilename=n, size=len(d), lfs=lfs(n, d))
+            for n, d in module.files.items()
         ]
         return types.SimpleNamespace(siblings=siblings, sha="abc")
 
@@ -35,8 +43,11 @@ def hub(monkeypatch):
         assert revision == "abc"
         module.fetched.append(name)
         (local_dir / ".cache").mkdir(parents=True, exist_ok=True)
-        (local_dir / name).write_bytes(module.files[name])
+        data = module.damage(name, module.files[name])
+        module.while_fetching(local_dir / ".cache", name)
+        (local_dir / name).write_bytes(data)
 
+    module.damage, module.while_fetching = (lambda name, data: data), (lambda cache, name: None)
     module.model_info, module.hf_hub_download = model_info, hf_hub_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     return module
@@ -105,3 +116,40 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(SixfoldError) as caught:
         pull("org/name", tmp_path)
     assert "sixfold[hub]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("model.safetensors", lambda data: data[::-1]), ("config.json", lambda data: data + b" ")],
+)
+def test_what_the_hub_does_not_list_never_becomes_a_model(hub, tmp_path, name, damage):
+    """Checksums of large files, sizes of all: the library looks at no checksum."""
+    hub.damage = lambda file, data: damage(data) if file == name else data
+    with pytest.raises(ModelError, match=f"{name} is not the file") as caught:
+        pull("org/name", tmp_path)
+    assert caught.value.hint == "pull again"
+    assert not list(tmp_path.rglob(name)) and not (tmp_path / "models").exists()
+    hub.damage = lambda file, data: data
+    assert (pull("org/name", tmp_path) / name).read_bytes() == FILES[name]
+
+
+def test_the_bar_moves_within_a_file(hub, tmp_path):
+    weights = b"x" * 1000
+    hub.files = {"config.json": b"{}", "model.safetensors": weights}
+    seen, moved = [], threading.Event()
+
+    def progress(done, total, what):
+        seen.append((done, total, what))
+        if done == 2 + 400:
+            moved.set()
+
+    def while_fetching(cache, name):
+        if name == "model.safetensors":
+            (cache / "deep").mkdir(parents=True)
+            (cache / "deep" / "a.incomplete").write_bytes(weights[:400])
+            assert moved.wait(30)
+
+    hub.while_fetching = while_fetching
+    pull("org/name", tmp_path, progress=progress)
+    assert (402, 1002, "model.safetensors") in seen and seen[-1] == (1002, 1002, "org/name")
+    assert seen == sorted(seen, key=lambda step: step[0])

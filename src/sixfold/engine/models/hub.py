@@ -5,14 +5,20 @@ Takes safetensors, GGUF and JSON only: never pickled weights, never code.
 
 import os
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sixfold.core.errors import ModelError, NotFoundError
+from sixfold.engine.models.content_key import sha256_file
 from sixfold.engine.models.registry import model_dir, only_gguf
 from sixfold.engine.models.safetensors_file import INDEX, SINGLE
 from sixfold.engine.models.wheels import Progress
+
+_POLL_SECONDS = 0.1
 
 _CONFIG = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -42,19 +48,76 @@ def pull_hub(name: str, home: Path, progress: Progress) -> Path:
     downloads = home / "downloads" / goal.name
     try:
         info = hub.model_info(repo, files_metadata=True)
-        sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
-        wanted = choose_files(repo, list(sizes), file)
-        done, total = 0, sum(sizes[f] for f in wanted)
-        for item in wanted:
-            progress(done, total, item)
-            hub.hf_hub_download(repo, item, local_dir=downloads, revision=info.sha)
-            done += sizes[item]
-        progress(done, total, repo)
+        listed = {s.rfilename: s for s in info.siblings or []}
+        wanted = choose_files(repo, list(listed), file)
+        sizes = [listed[item].size or 0 for item in wanted]
+        for number, item in enumerate(wanted):
+            shown = _Shown(progress, sum(sizes[:number]), sum(sizes), item)
+            with _watched(downloads, sizes[number], shown):
+                hub.hf_hub_download(repo, item, local_dir=downloads, revision=info.sha)
+            _check(downloads / item, listed[item])
+        progress(sum(sizes), sum(sizes), repo)
     except (ModelError, NotFoundError):
         raise
     except Exception as error:  # the library raises its own, its HTTP client's and OSErrors
         raise _hub_error(repo, error) from error
     return only_gguf(_move(downloads, goal, wanted) / file)
+
+
+class _Shown(NamedTuple):
+    """What of a pull is shown: bytes done `before` this file, and `total`."""
+
+    progress: Progress
+    before: int
+    total: int
+    item: str
+
+    def at(self, now: int) -> None:
+        """Show `now` bytes of this file."""
+        self.progress(self.before + now, self.total, self.item)
+
+
+@contextmanager
+def _watched(downloads: Path, size: int, shown: _Shown) -> Iterator[None]:
+    """Show how the file grows that the library is fetching meanwhile."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        most = 0
+        while not ended.wait(_POLL_SECONDS):
+            most = max(most, min(_growing(downloads), size))
+            shown.at(most)
+
+    shown.at(0)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _growing(downloads: Path) -> int:
+    """Bytes of the unfinished file that was written to last."""
+    found = [(0.0, 0)]
+    for path in downloads.glob(".cache/**/*.incomplete"):
+        with suppress(OSError):  # the library finished it in this moment
+            stat = path.stat()
+            found.append((stat.st_mtime, stat.st_size))
+    return max(found)[1]
+
+
+def _check(path: Path, listed: Any) -> None:
+    """Hold a file against the hub's own list: the library compares the size only, and not always.
+
+    Raises ModelError; the file is deleted then, so that the next pull fetches it anew.
+    """
+    checksum = getattr(getattr(listed, "lfs", None), "sha256", None)
+    whole = listed.size is None or path.stat().st_size == listed.size
+    if not whole or (checksum and sha256_file(path) != checksum):
+        path.unlink()
+        raise ModelError(f"{path.name} is not the file that the hub lists", "pull again")
 
 
 def choose_files(repo: str, files: list[str], file: str = "") -> list[str]:
