@@ -39,7 +39,7 @@ test: $(VENV)/.dev model ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(VENV)/.dev model ## Run every test at its full numbers; hours, resumable (ACCEPT_GEMMA=1)
-	@[ -z "$(ACCEPT_GEMMA)" ] || $(BIN)/sixfold pull gemma3-270m --accept-license
+	@[ "$(ACCEPT_GEMMA)" != 1 ] || $(BIN)/sixfold pull gemma3-270m --accept-license
 	@$(BIN)/python tools/test_all.py --record
 
 check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs

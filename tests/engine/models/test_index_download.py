@@ -29,6 +29,7 @@ class Index(ThreadingHTTPServer):
         self.as_json, self.ranges = as_json, True
         self.data, self.sha = DATA, SHA
         self.cuts: list[int] = []
+        self.off = 0
         self.asked: list[str] = []
 
     @property
@@ -65,6 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         index.asked.append(wanted)
         start = int(wanted[6:-1]) if wanted and index.ranges else 0
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header(
+                "Content-Range", f"bytes {start + index.off}-{len(DATA) - 1}/{len(DATA)}"
+            )
         self.send_header("Content-Length", str(len(index.data) - start))
         self.end_headers()
         cut = index.cuts.pop(0) if index.cuts else len(index.data)
@@ -116,6 +121,23 @@ def test_wrong_bytes_are_not_kept(index: Index, tmp_path: Path) -> None:
     with pytest.raises(ModelError):  # pip's turn, and the index has no wheel that it takes
         take(tmp_path)
     assert not list(tmp_path.glob("*.whl")) and not list(tmp_path.glob("*.part"))
+
+
+def test_another_part_than_asked_for_is_not_taken(index: Index, tmp_path: Path) -> None:
+    index.cuts, index.off = [300_000], 5
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"broke off at 0\.3"):
+            take(tmp_path)
+    index.off = 0
+    assert take(tmp_path).read_bytes() == DATA
+
+
+def test_a_longer_file_is_not_taken_whole(index: Index, tmp_path: Path) -> None:
+    seen: list[int] = []
+    index.data = DATA * 3
+    with pytest.raises(ModelError):
+        take(tmp_path, seen)
+    assert max(seen) == len(DATA) and not list(tmp_path.glob("*.part"))
 
 
 def test_without_a_setting_it_is_pips_own_default(

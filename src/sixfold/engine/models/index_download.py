@@ -5,6 +5,7 @@ can't do (indexes that want a login, folders, mirrors with their own certificate
 see wheels.py. Not here: which bytes are right (wheels.py checks them).
 """
 
+import http.client
 import json
 import re
 import shlex
@@ -24,6 +25,7 @@ ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 TIMEOUT = 30.0
 MAX_PAGE_BYTES = 64 << 20
 _CHUNK = 1 << 18
+_BROKEN = (OSError, ValueError, http.client.HTTPException)
 _DEFAULT = re.compile(r"default (https?://[^\s)]+)")
 _SETTING = re.compile(r"^(?P<where>[^.]+)\.(?P<name>[\w-]+)=(?P<value>.*)$")
 
@@ -39,7 +41,7 @@ def find_wheel(wheel: Wheel) -> str:
             for url, sha256 in _links(page):
                 if sha256 == wheel.sha256 and _plain(url):
                     return url
-        except (OSError, ValueError):
+        except _BROKEN:
             continue
     return ""
 
@@ -56,8 +58,8 @@ def download(url: str, part: Path, size: int, progress: Callable[[int], None]) -
     if have == size:
         return
     try:
-        _fetch(url, part, have, progress)
-    except (OSError, ValueError) as error:
+        _fetch(url, part, have, size, progress)
+    except _BROKEN as error:
         have = part.stat().st_size if part.exists() else 0
         raise ModelError(
             f"the download broke off at {have / 1e6:.1f} of {size / 1e6:.1f} MB: {error}",
@@ -136,15 +138,19 @@ class _Anchors(HTMLParser):
             self.found += [value for name, value in attrs if name == "href" and value]
 
 
-def _fetch(url: str, part: Path, have: int, progress: Callable[[int], None]) -> None:
+def _fetch(url: str, part: Path, have: int, size: int, progress: Callable[[int], None]) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        goes_on = answer.status == 206
+        said = answer.headers.get("Content-Range", "")
+        goes_on = answer.status == 206 and said.startswith(f"bytes {have}-")
+        if answer.status == 206 and not goes_on:
+            raise OSError("the server sent another part than was asked for")
         have = have if goes_on else 0
         with part.open("ab" if goes_on else "wb") as file:
-            while data := answer.read1(_CHUNK):
+            # One byte more than known is enough to tell that it is another file.
+            while data := answer.read1(min(_CHUNK, size + 1 - have)):
                 file.write(data)
                 have += len(data)
-                progress(have)
-        if answer.length:  # http.client's read1 says nothing of a connection that was cut
+                progress(min(have, size))
+        if have < size:  # read1 says nothing of a connection that was cut
             raise OSError("the connection was cut")
