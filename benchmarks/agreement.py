@@ -124,9 +124,12 @@ def tokenizer(folder: Path) -> None:
 
 def rounds(a: argparse.Namespace) -> Iterator[tuple[Values, Values, Values]]:
     """(ours, theirs, ours again) of each round, on one server."""
-    # A core is left to the client: what a heavy one takes from the server would be measured, too.
-    threads = max(1, (os.cpu_count() or 2) - 1)
+    # Cores of its own for the client: what a heavy one takes from a server is measured, too.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:-1] or cores)
+    threads = len(os.sched_getaffinity(0))
     with servers.serving(servers.sixfold(a.model, {"num_threads": threads})) as server:
+        os.sched_setaffinity(0, cores[-1:])
         ours(server, prompts(8, 999), a)
         for number in range(a.rounds):
             texts = prompts(a.requests, number)
