@@ -8,28 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.core.errors import RequestError
-from sixfold.core.request import Logprob, RequestDelta, SamplingParams, Timings
+from sixfold.core.request import Logprob, RequestDelta, Timings
 from sixfold.serving.server.convert import (
     check_text,
     plan_completion,
     split_prompts,
-    split_seeds,
     tokenize_prompts,
 )
 from sixfold.serving.server.protocol import CommonFields, CompletionFields, decode_generation
 from sixfold.serving.server.render import CompletionWriter, Prompts, token_text, top_ranked
-
-
-@given(st.integers(-(2**63), 2**63 - 1) | st.none(), st.integers(1, 128))
-def test_choices_have_seeds_of_their_own_and_in_range(seed: int | None, n: int) -> None:
-    each = split_seeds(SamplingParams(n=n, seed=seed), n)
-    assert len(each) == n
-    assert all(p.n == 1 for p in each)
-    for params in each:
-        params.validate(10)
-    if seed is not None:
-        assert each[0].seed == seed
-        assert len({p.seed for p in each}) == n
 
 
 @given(st.text())

@@ -316,18 +316,6 @@ def _token_ids(
     return ids
 
 
-def split_seeds(params: SamplingParams, n: int) -> list[SamplingParams]:
-    """One SamplingParams (n=1) per choice; a given seed counts up, so that choices differ."""
-    one = msgspec.structs.replace(params, n=1)
-    if n == 1:
-        return [one]
-    if params.seed is None:
-        return [one] * n
-    wrap = 2**63 - 1
-    seeds = [params.seed + i if params.seed + i <= wrap else i for i in range(n)]
-    return [msgspec.structs.replace(one, seed=seed) for seed in seeds]
-
-
 def tenant_salt(tenant: str, cache_salt: str | None) -> str:
     """The salt that parts prefix caches: by API key where there are several, then by request."""
     if not tenant:

@@ -9,9 +9,11 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import msgspec
+
 from sixfold.core.errors import DeadlineError, SixfoldError
-from sixfold.core.request import EngineRequest, RequestDelta, SamplingParams
-from sixfold.serving.server.convert import split_seeds, tenant_salt
+from sixfold.core.request import EngineRequest, RequestDelta, SamplingParams, split_seeds
+from sixfold.serving.server.convert import tenant_salt
 from sixfold.serving.server.metrics import RequestClock
 from sixfold.serving.server.state import ServerState
 
@@ -20,7 +22,7 @@ def build_requests(
     prompts: list[list[int]], params: SamplingParams, n: int, common: EngineRequest
 ) -> list[EngineRequest]:
     """One EngineRequest per prompt and choice; `common` lends what they share."""
-    each = split_seeds(params, n)
+    each = split_seeds(msgspec.structs.replace(params, n=n))
     return [
         EngineRequest(
             request_id=f"{common.request_id}-{p * n + i}",
