@@ -63,30 +63,11 @@ def test_vectors_tell_configurations_apart(space: Space) -> None:
     assert len({vector.tobytes() for vector in vectors}) == len(vectors)
 
 
-@settings(max_examples=25, deadline=None)
-@given(spaces(most=3))
-def test_neighbours_are_mutual_and_valid(space: Space) -> None:
-    found = space.configurations()[:6]
-    for config in found:
-        near = space.neighbours(config)
-        assert typed(config) not in map(typed, near)
-        for other in near:
-            space.check(other)
-            assert typed(config) in map(typed, space.neighbours(other))
-
-
 def test_conditions_and_couples() -> None:
     found = SPEC.configurations()
     assert len(found) == (2 + 3) * 3
     assert found[0] == {"method": "off", "tp": 1, "dp": 4}
     assert SPEC.lossy(found[-1]) == ("method",)
-    assert SPEC.neighbours({"method": "eagle", "draft": 1, "tp": 1, "dp": 4}) == [
-        {"method": "off", "tp": 1, "dp": 4},
-        {"method": "ngram", "tp": 1, "dp": 4},
-        {"method": "eagle", "draft": 1, "tp": 2, "dp": 2},
-        {"method": "eagle", "draft": 1, "tp": 4, "dp": 1},
-        {"method": "eagle", "draft": 2, "tp": 1, "dp": 4},
-    ]
 
 
 def test_ordered_numbers_lie_on_a_log_scale_and_categories_one_apart() -> None:

@@ -21,6 +21,7 @@ from sixfold.instrument.tuner.runner import PlannedRun
 from sixfold.instrument.tuner.tell import verdict_lines
 from sixfold.instrument.tuner.trial import Trial, TrialResult, grid_search
 from sixfold.instrument.tuner.tune import CONFIRM_SEED, PRIOR_NOISE, Found, Study, tune
+from sixfold.instrument.tuner.verdict import needed_repeats
 from sixfold.instrument.workloads.presets import parse_workload
 
 JOB = Job(
@@ -192,6 +193,9 @@ def test_the_search_hears_of_the_noise(tmp_path: Path) -> None:
             found = tune(STUDY, make, store, engine, lambda point, spent: None)
         assert found.noise == heard[-1]
     assert heard[0] < PRIOR_NOISE < heard[1] < 0.1
+    text = "\n".join(verdict_lines(found, JOB, "goodput", 12))
+    assert f"one run varies by {heard[1]:.1%}" in text
+    assert f"takes {needed_repeats(heard[1], 0.1)} pairs" in text
 
 
 def test_the_highest_load_of_both_and_nothing_twice(tmp_path: Path) -> None:

@@ -174,11 +174,6 @@ def pack_w4(codes: NDArray[np.uint8], scale: Float32, minimum: Float32, asym: bo
     return out.reshape(panels, -1)
 
 
-def is_symmetric(scale: Float32, minimum: Float32) -> bool:
-    """True where every minimum is -8 scale: then it need not be stored."""
-    return bool(np.array_equal(minimum, -8 * scale))
-
-
 def _halves(values: Float32, panels: int) -> Bytes:
     padded = np.zeros((panels * PANEL, values.shape[1]), np.float16)
     padded[: len(values)] = values

@@ -135,11 +135,6 @@ class PrefixCache(PrefixCacheBase):
         self._nodes: dict[bytes, PrefixNode] = {}
         self._held: list[dict[int, PrefixNode]] = [{} for _ in self._pools]
 
-    @property
-    def num_nodes(self) -> int:
-        """Nodes of the tree, tenants' roots not counted."""
-        return len(self._nodes)
-
     def holds(self, group: int, block: int) -> PrefixNode | None:
         """The node whose keys and values `block` of `group` keeps for others, if any."""
         return self._held[group].get(block)

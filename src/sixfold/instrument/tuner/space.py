@@ -136,27 +136,6 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         parts = [_vector(parameter, _row(parameter, config)) for parameter in self.parameters]
         return np.array([number for part in parts for number in part])
 
-    def neighbours(self, config: Config) -> list[dict[str, Scalar]]:
-        """Valid ones where one parameter is a step away (ordered), or different (category).
-
-        Parameters that appear or vanish with that step do not count.
-        """
-        self.check(config)
-        return [other for other in self.configurations() if self._adjoins(config, other)]
-
-    def _adjoins(self, one: Config, other: Config) -> bool:
-        changes = 0
-        for parameter in self.parameters:
-            here, there = _row(parameter, one), _row(parameter, other)
-            if here is None or there is None or _same(here, there):
-                continue
-            if isinstance(parameter, Parameter) and parameter.ordered:
-                steps = abs(_place(parameter.rows, here) - _place(parameter.rows, there))
-                changes += steps
-            else:
-                changes += 1
-        return changes == 1
-
     def lossy(self, config: Config) -> tuple[str, ...]:
         """Names of the parameters whose values here change the model's answers."""
         plain = [p for p in self.parameters if isinstance(p, Parameter) and p.name in config]

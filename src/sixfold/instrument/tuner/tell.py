@@ -12,13 +12,15 @@ from sixfold.instrument.tuner.advice import Advice, advise, finals
 from sixfold.instrument.tuner.capacity import capacity_words
 from sixfold.instrument.tuner.outcome import Price, Tried
 from sixfold.instrument.tuner.tune import Found
-from sixfold.instrument.tuner.verdict import Comparison
+from sixfold.instrument.tuner.verdict import Comparison, needed_repeats
 
 SHOWN = ("goodput", "output_throughput", "ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95",
          "error_rate")  # fmt: skip
 
 
 NEW = "new prompts"
+GAIN = 0.1
+"""A gain that would be worth a change; for scale."""
 QUALITY = "quality"
 """A column for lossy settings: the part of the baseline's answers that is the same."""
 
@@ -36,7 +38,10 @@ def verdict_lines(found: Found, job: Job, objective: str, grid: int) -> Iterator
     yield from _command(advice)
     yield from map(price_words, found.prices)
     yield from _capacities(found, job, advice)
-    yield f"one run varies by {found.noise:.1%} (coefficient of variation, defaults)"
+    yield (
+        f"one run varies by {found.noise:.1%} (coefficient of variation, defaults): "
+        f"to call a gain of {GAIN:.0%} takes {needed_repeats(found.noise, GAIN)} pairs"
+    )
     yield (
         f"{found.runs} runs of {found.configurations} configurations; the whole grid, three times "
         f"over, has {grid}"

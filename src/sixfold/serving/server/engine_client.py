@@ -54,11 +54,6 @@ class EngineClient:
         """True while an engine is connected and has loaded its model."""
         return self.limits is not None
 
-    @property
-    def num_in_flight(self) -> int:
-        """Requests that have a stream open."""
-        return len(self._streams)
-
     def attach(self, writer: asyncio.StreamWriter, ready: ipc.Ready) -> None:
         """Use this connection from now on."""
         self._writer = writer
