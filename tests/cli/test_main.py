@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from sixfold.cli.main import VERBS, main
+from sixfold.cli.main import VERBS, main, module_of
 
 HEAVY = ("numpy", "tokenizers", "starlette", "uvicorn", "jinja2", "prometheus_client")
 
@@ -82,3 +83,25 @@ def test_env_names_tier_and_limits(capsys):
     assert main(["env", "--json", "--seconds", "0.1"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["isa tier"] in shown["isa tiers"] and shown["read_gb_s"] > 0
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_no_verb_takes_abbreviations(verb):
+    """They would start a server for a typing error."""
+    assert import_module(module_of(verb)).parser().allow_abbrev is False
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (["serve", "m", "--max-num-seq", "4"], "--max-num-seqs"),
+        (["serve", "m", "--enable-prefix-cachin"], "--enable-prefix-caching"),
+        (["bench", "--concurency=2"], "--concurrency"),
+        (["tune", "m", "--budge", "5m"], "--budget"),
+    ],
+)
+def test_the_nearest_flag_is_named(command, meant, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err

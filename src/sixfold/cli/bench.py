@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sixfold.cli.parsing import Parser
+
 if TYPE_CHECKING:
     from sixfold.core.point import Point
     from sixfold.instrument.loadgen.arrivals import Arrivals
@@ -30,7 +32,7 @@ COLUMNS = ("ttft:p50", "ttft:p95", "tpot:p50", "itl:p95", "e2e:p95", "output_thr
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold bench",
         description="Measure a running OpenAI-compatible server under a workload.",
         epilog=EXAMPLES,

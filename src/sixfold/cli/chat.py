@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from sixfold.cli.generation import NOTE, Local, add_arguments, connect
+from sixfold.cli.parsing import Parser
 from sixfold.cli.remote import Remote
 
 EXAMPLES = """examples:
@@ -14,7 +15,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold chat",
         description="Talk to a model; without a question, until Ctrl-D.",
         epilog=f"{EXAMPLES}\n\n{NOTE}",

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from sixfold.cli.parsing import Parser
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,7 +29,7 @@ SHOWN = ("output_throughput", "goodput", "ttft:p50", "ttft:p95", "tpot:p50", "it
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold compare",
         description="Say whether B differs from A, with intervals.",
         epilog=EXAMPLES,

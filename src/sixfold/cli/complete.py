@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from sixfold.cli.generation import NOTE, add_arguments, connect
+from sixfold.cli.parsing import Parser
 
 EXAMPLES = """examples:
   sixfold complete "Once upon a time" --max-tokens 60
@@ -12,7 +13,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold complete",
         description="Complete a text.",
         epilog=f"{EXAMPLES}\n\n{NOTE}",

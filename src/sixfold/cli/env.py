@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 
+from sixfold.cli.parsing import Parser
+
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold env",
         description="Versions, CPU, ISA tier, and limits probed in two seconds.",
         epilog="examples:\n  sixfold env\n  sixfold env --json --seconds 0.5",

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sixfold.cli.parsing import Parser
+
 if TYPE_CHECKING:
     from sixfold.core.point import Point
 
@@ -18,7 +20,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold explore",
         description="Write points to one HTML page that works offline, or follow a run.",
         epilog=EXAMPLES,

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from sixfold.cli.parsing import Parser
+
 EXAMPLES = """examples:
   sixfold export results.db -o points.jsonl
   sixfold export results.db -o nightly.jsonl --study nightly"""
@@ -10,7 +12,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold export",
         description="Write a store's points as JSON Lines, in the order of appending.",
         epilog=EXAMPLES,

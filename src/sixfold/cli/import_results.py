@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from sixfold.cli.parsing import Parser
+
 EXAMPLES = """known: llm-optimizer (JSON, and JSON Lines while it runs), vllm bench serve and sweep,
 sglang.bench_serving, GuideLLM, AIPerf, inference-perf, JSON Lines of points; each also as .gz
 
@@ -13,7 +15,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold import",
         description="Take other tools' results into a store of points.",
         epilog=EXAMPLES,

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from sixfold.cli.parsing import Parser
+
 EXAMPLES = """examples:
   sixfold pull smollm2-135m
   sixfold pull gemma3-270m --accept-license
@@ -11,7 +13,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold pull",
         description="Fetch a model. An interrupted pull goes on where it stopped.",
         epilog=EXAMPLES,

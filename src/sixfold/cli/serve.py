@@ -2,6 +2,7 @@
 
 import argparse
 
+from sixfold.cli.parsing import Parser
 from sixfold.cli.settings import add_flags, build, read_toml, structs
 
 EXAMPLES = """examples:
@@ -16,7 +17,7 @@ Every flag has an environment variable (--max-num-seqs: SIXFOLD_MAX_NUM_SEQS) an
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold serve",
         description="Serve a model over HTTP, with OpenAI's API.",
         epilog=EXAMPLES,

@@ -3,12 +3,13 @@
 import argparse
 import json
 
+from sixfold.cli.parsing import Parser
 from sixfold.core.errors import NotFoundError
 
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold strategies",
         description="The six families: what each relieves, and what this build has.",
         epilog="examples:\n  sixfold strategies\n  sixfold strategies 'prefix caching'",

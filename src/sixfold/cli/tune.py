@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sixfold.cli.bench import add_load, first_load, progress_bar
+from sixfold.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ SEARCHES = ("auto", "halving", "random", "grid", "tpe")
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="sixfold tune",
         description="Search an engine's settings for the best objective under an SLO.",
         epilog=EXAMPLES,
