@@ -35,9 +35,9 @@ from sixfold.instrument.store.store import Store
 LEAST = 60
 """Configurations that a grid has at least; fewer say little about a search."""
 SPACES = {
-    "sixfold": "max_num_seqs=[1,2,3,4,6,8,12];max_num_batched_tokens=[32,64,128,256,512];"
-    "enable_prefix_caching=[true,false]",
-    "llamacpp": "parallel=[1,2,3,4,6,8];ubatch_size=[32,64,128,256,512];flash_attn=[on,off]",
+    "sixfold": "max_num_seqs=[2,4,6,8];max_num_batched_tokens=[32,64,128,256];"
+    "enable_prefix_caching=[true,false];num_threads=[1,2]",
+    "llamacpp": "parallel=[2,4,6,8];ubatch_size=[32,64,128,256];flash_attn=[on,off];threads=[1,2]",
 }
 """What is tried where nothing else is said."""
 

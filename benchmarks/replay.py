@@ -4,7 +4,9 @@ Per seed, some repeats of each configuration are held out: half of them, at leas
 gets the others in a random order; where it asks for more than there are, it gets those again, which
 is counted. A pick is judged by the grid, the mean of all repeats, against the grid's best; and by
 the runs held out, which no search saw, so that no luck is counted twice. A few runs held out are
-noisy, and the best of many noisy values is too good: the hits of `ceiling`, the pick of who knows
+noisy, and the best of many noisy values is too good; most of that noise is the machine's drift,
+which all configurations share and which is taken out of what judges (drift.py), never out of what
+a search sees. The plain means are kept beside it, and the hits of `ceiling`, the pick of who knows
 all that a search may see, say what can be had. Not here: the files (grids.py), tables
 (score_search.py).
 """
@@ -13,9 +15,11 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import msgspec
 
+from drift import steadied
 from grids import Recorded
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
@@ -26,7 +30,6 @@ from sixfold.instrument.tuner.outcome import (
     feasible,
     lower_is_better,
     trial_result,
-    tried,
 )
 from sixfold.instrument.tuner.search import Search, SearchPlan
 from sixfold.instrument.tuner.space import Scalar, space_of
@@ -47,8 +50,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Its pick's mean over all repeats, over that of the grid's best; 0 where it is infeasible."""
     unseen: float
     """The same by the runs held out alone."""
+    plain: float
+    """The same by the runs held out, drift and all."""
     reused: int = 0
     """Runs that were given for a second time, as there were no more."""
+
+
+class Placed(NamedTuple):
+    """A run, and when it was made."""
+
+    at: int
+    point: Point
 
 
 class Replay:
@@ -57,26 +69,29 @@ class Replay:
     def __init__(self, recorded: Recorded, seed: int) -> None:
         self._slo, self._objective = recorded.slo, recorded.header.objective
         rng = random.Random(seed)
-        self.groups = tried(recorded.point(run) for run in recorded.runs)
-        self.configs: list[dict[str, Scalar]] = [dict(g.points[0].config) for g in self.groups]
-        self._open: list[list[Point]] = []
-        self._held: list[list[Point]] = []
-        for group in self.groups:
-            points = rng.sample(group.points, len(group.points))
-            if len(points) < 2:
+        groups: dict[str, list[Placed]] = {}
+        for at, run in enumerate(recorded.runs):
+            groups.setdefault(config_key(run.config), []).append(Placed(at, recorded.point(run)))
+        self._all = list(groups.values())
+        self.configs: list[dict[str, Scalar]] = [dict(runs[0].point.config) for runs in self._all]
+        self._open: list[list[Placed]] = []
+        self._held: list[list[Placed]] = []
+        for group in self._all:
+            runs = rng.sample(group, len(group))
+            if len(runs) < 2:
                 raise ConfigError("a configuration was run once", "record more repeats")
-            cut = len(points) - max(1, len(points) // 2)
-            self._open.append(points[:cut])
-            self._held.append(points[cut:])
+            cut = len(runs) - max(1, len(runs) // 2)
+            self._open.append(runs[:cut])
+            self._held.append(runs[cut:])
 
     def score(self, tuner: Tuner) -> Outcome:
         """Let a search spend its budget, and judge its pick."""
-        seen = [0] * len(self.groups)
+        seen = [0] * len(self._all)
         reused = 0
         while (trial := tuner.ask()) is not None:
             runs = self._open[trial.place]
             reused += seen[trial.place] >= len(runs)
-            point = runs[seen[trial.place] % len(runs)]
+            point = runs[seen[trial.place] % len(runs)].point
             seen[trial.place] += 1
             tuner.tell(trial, trial_result(point, self._slo, self._objective))
         pick = tuner.best()
@@ -84,32 +99,53 @@ class Replay:
 
     def ceiling(self) -> Outcome:
         """Of the pick by the means of all that any search may see."""
-        values = [self._value(runs) for runs in self._open]
+        values = self._truths(self._open)
         able = [place for place, value in enumerate(values) if value is not None]
         return self._judged(max(able, key=lambda place: values[place] or 0.0, default=None), 0)
 
     def _judged(self, pick: int | None, reused: int) -> Outcome:
         return Outcome(
-            ratio=self._ratio(pick, [group.points for group in self.groups]),
-            unseen=self._ratio(pick, self._held),
+            ratio=_ratio(pick, self._truths(self._all)),
+            unseen=_ratio(pick, self._truths(self._held)),
+            plain=_ratio(pick, self._truths(self._held, steady=False)),
             reused=reused,
         )
 
-    def _ratio(self, pick: int | None, runs: Sequence[Sequence[Point]]) -> float:
-        truths = [self._value(points) for points in runs]
-        best = max((truth for truth in truths if truth is not None), default=None)
-        if best is None:
-            raise ConfigError("no configuration meets the objective", "score under another one")
-        own = truths[pick] if pick is not None else None
-        return 0.0 if own is None else own / best
+    def _truths(
+        self, groups: Sequence[Sequence[Placed]], steady: bool = True
+    ) -> list[float | None]:
+        """Each configuration's mean, as something to maximise; None where it is infeasible."""
+        name = self._objective
+        rows = sorted(
+            (run.at, place, run.point.values[name])
+            for place, runs in enumerate(groups)
+            for run in runs
+            if run.point.values.get(name, 0.0) > 0
+        )
+        places, values = [row[1] for row in rows], [row[2] for row in rows]
+        sums = [0.0] * len(groups)
+        for place, value in zip(
+            places, steadied(places, values) if steady else values, strict=True
+        ):
+            sums[place] += value
+        means = [total / len(runs) for total, runs in zip(sums, groups, strict=True)]
+        able = [self._able([run.point for run in runs]) for runs in groups]
+        return [self._worth(mean) if ok else None for mean, ok in zip(means, able, strict=True)]
 
-    def _value(self, points: Sequence[Point]) -> float | None:
-        """The mean, as something to maximise; None where it is infeasible."""
+    def _able(self, points: Sequence[Point]) -> bool:
         group = Tried(key="", points=tuple(points))
-        if not feasible(group, self._slo) or self._objective not in group.values:
-            return None
-        value = fmean(point.values[self._objective] for point in points)
+        return feasible(group, self._slo) and self._objective in group.values
+
+    def _worth(self, value: float) -> float:
         return 1 / max(value, 1e-9) if lower_is_better(self._objective) else value
+
+
+def _ratio(pick: int | None, truths: Sequence[float | None]) -> float:
+    best = max((truth for truth in truths if truth is not None), default=None)
+    if best is None:
+        raise ConfigError("no configuration meets the objective", "score under another one")
+    own = truths[pick] if pick is not None else None
+    return 0.0 if own is None else own / best
 
 
 def budgets(recorded: Recorded) -> dict[str, int]:
@@ -151,13 +187,16 @@ def hits(ratios: Iterable[float]) -> int:
     return sum(ratio >= GOOD for ratio in ratios)
 
 
-def noise_of(recorded: Recorded) -> float:
-    """The coefficient of variation of the objective between repeats, pooled."""
-    squares, freedom = 0.0, 0
-    for group in tried(recorded.point(run) for run in recorded.runs):
-        values = [p.values.get(recorded.header.objective, 0.0) for p in group.points]
-        logs = [math.log(value) for value in values if value > 0]
-        if len(logs) > 1:
-            squares += sum((each - fmean(logs)) ** 2 for each in logs)
-            freedom += len(logs) - 1
+def noise_of(recorded: Recorded, steady: bool = False) -> float:
+    """The coefficient of variation of the objective between repeats, pooled; without the drift."""
+    name = recorded.header.objective
+    keys = list(dict.fromkeys(config_key(run.config) for run in recorded.runs))
+    runs = [run for run in recorded.runs if run.values.get(name, 0.0) > 0]
+    places = [keys.index(config_key(run.config)) for run in runs]
+    values = [run.values[name] for run in runs]
+    groups: dict[int, list[float]] = {}
+    for place, value in zip(places, steadied(places, values) if steady else values, strict=True):
+        groups.setdefault(place, []).append(math.log(value))
+    squares = sum((each - fmean(logs)) ** 2 for logs in groups.values() for each in logs)
+    freedom = sum(len(logs) - 1 for logs in groups.values())
     return math.sqrt(math.expm1(squares / freedom)) if freedom else 0.0

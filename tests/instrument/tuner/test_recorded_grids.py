@@ -4,6 +4,8 @@ Grids are made by benchmarks/record_grid.py on a quiet machine; without one ther
 hold the target against.
 """
 
+import math
+import random
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import drift  # noqa: E402
 import grids  # noqa: E402
 import replay  # noqa: E402
 from sixfold.core.errors import ConfigError  # noqa: E402
@@ -108,3 +111,32 @@ def test_tpe_plays_by_the_same_rules() -> None:
     found = replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
     assert replay.hits(one.ratio for one in found) == 3
     assert found == replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
+
+
+def test_drift_is_told_from_what_runs_and_a_value_has_no_part_in_its_own_correction() -> None:
+    rng, change = random.Random(1), 0.0
+    effects = [rng.gauss(0, 0.3) for _ in range(40)]
+    places, logs, changes = [], [], []
+    for _ in range(5):
+        for place in rng.sample(range(40), 40):
+            change = 0.97 * change + rng.gauss(0, 0.01)
+            places.append(place)
+            changes.append(change)
+            logs.append(effects[place] + change + rng.gauss(0, 0.01))
+    steady = [math.log(v) for v in drift.steadied(places, [math.exp(each) for each in logs])]
+
+    def error(found: list[float]) -> float:
+        means = [
+            sum(v for p, v in zip(places, found, strict=True) if p == k) / 5 for k in range(40)
+        ]
+        off = [mean - effect for mean, effect in zip(means, effects, strict=True)]
+        return math.dist(off, [sum(off) / 40] * 40) / math.sqrt(40)
+
+    assert error(steady) < 0.7 * error(logs), "closer to the truth"
+    # One outlier stays one: only what neighbours share is taken out.
+    lone = drift.steadied([0, 1, 2, 3, 4, 5] * 4, [2.0] + [1.0] * 23)
+    assert lone[0] > 1.9
+    assert drift.steadied([], []) == []
+    assert drift.steadied([0], [3.0]) == pytest.approx([3.0])
+    with pytest.raises(ValueError, match="not positive"):
+        drift.steadied([0], [0.0])
