@@ -44,6 +44,9 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The objective as it is written; "" for none."""
     objective: str
     seed: int
+    repeats: int = 0
+    """Of the grid; runs with a higher number are for the truth alone, and of the best few. 0: all
+    are of the grid."""
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,7 +86,9 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def slim(name: str, points: Sequence[Point], slo: Slo | None, objective: str) -> Recorded:
+def slim(
+    name: str, points: Sequence[Point], slo: Slo | None, objective: str, repeats: int = 0
+) -> Recorded:
     """What of measured points is kept: the values of the objective and of the SLO's keys."""
     served = next((point for point in points if point.status == "ok"), None)
     if served is None or served.machine is None:
@@ -104,6 +109,7 @@ def slim(name: str, points: Sequence[Point], slo: Slo | None, objective: str) ->
         slo=str(slo or ""),
         objective=objective,
         seed=min(point.seed for point in points),
+        repeats=repeats,
     )
     runs = tuple(
         Run(

@@ -1,7 +1,9 @@
 """Records a full grid of real configurations, for scoring searches against it.
 
-Interleaved: each round makes one repeat of everything in an order of its own, so that the machine's
-drift favours nobody; loads and workloads of one server are measured together. Resumable. Writes
+Interleaved: each round starts everything once in an order of its own, so that the machine's drift
+favours nobody, and makes one repeat, or several in a row; loads and workloads of one server are
+measured together. Then the best few are run some more, for the truth that picks are judged by: no
+search sees those runs. Resumable: more repeats are added to those that are there. Writes
 docs/results/grids/NAME.jsonl.gz, a file per workload and load. Not here: scoring (score_search.py).
 """
 
@@ -31,15 +33,17 @@ from sixfold.core.errors import SixfoldError
 from sixfold.instrument.backends.flags import check_flags
 from sixfold.instrument.backends.grid import parse_grid
 from sixfold.instrument.store.store import Store
+from sixfold.instrument.tuner.outcome import config_key, feasible, lower_is_better, tried
 
 LEAST = 60
 """Configurations that a grid has at least; fewer say little about a search."""
 SPACES = {
-    "sixfold": "max_num_seqs=[2,4,6,8];max_num_batched_tokens=[32,64,128,256];"
-    "enable_prefix_caching=[true,false];num_threads=[1,2]",
-    "llamacpp": "parallel=[2,4,6,8];ubatch_size=[32,64,128,256];flash_attn=[on,off];threads=[1,2]",
+    "sixfold": "max_num_seqs=[2,3,5,12];max_num_batched_tokens=[24,64,160,400];"
+    "enable_prefix_caching=[true,false];batching=[continuous,static]",
+    "llamacpp": "parallel=[1,3,6,12];ubatch_size=[16,48,128,512];cont_batching=[true,false];"
+    "cache_prompt=[true,false]",
 }
-"""What is tried where nothing else is said."""
+"""What is tried where nothing else is said: wide steps, as who sweeps by hand takes them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +51,13 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("name", type=safe_name, help="of the grid")
     p.add_argument("--space", default="", help="what to try, in place of the engine's own")
-    p.add_argument("--repeats", type=int, default=3, help="rounds (%(default)s)")
+    p.add_argument("--repeats", type=int, default=3, help="of each configuration (%(default)s)")
+    p.add_argument("--in-a-row", type=int, default=1, metavar="N",
+                   help="repeats on one start of a server (%(default)s)")  # fmt: skip
+    p.add_argument("--truth", type=int, default=0, metavar="N",
+                   help="more repeats of the best, which no search sees (%(default)s)")  # fmt: skip
+    p.add_argument("--contenders", type=int, default=10, metavar="K",
+                   help="how many configurations --truth is spent on (%(default)s)")  # fmt: skip
     p.add_argument("--any-size", action="store_true", help=f"allow under {LEAST} configurations")
     p.add_argument("--out", type=Path, default=RESULTS / "grids", help="directory of the files")
     p.add_argument("--also", action="append", default=[], metavar="NAME=WORKLOAD",
@@ -81,8 +91,31 @@ def plans(a: argparse.Namespace) -> dict[str, list[Planned]]:
         job, rng = job_of(a, workload, load), random.Random(a.seed)
         found[name] = [
             planned(name, msgspec.structs.replace(spec, flags=spec.flags | config), job, repeat)
-            for repeat in range(a.repeats)
+            for first in range(0, a.repeats, a.in_a_row)
             for config in rng.sample(configs, len(configs))
+            for repeat in range(first, min(first + a.in_a_row, a.repeats))
+        ]
+    return found
+
+
+def contended(
+    a: argparse.Namespace, plan: dict[str, list[Planned]], store: Store
+) -> dict[str, list[Planned]]:
+    """Rounds of the best few of each plan, by the means of what was measured."""
+    found: dict[str, list[Planned]] = {}
+    for name, runs in plan.items():
+        slo, objective = runs[0].job.slo, objective_of(a)
+        groups = tried(points_of(runs, store))
+        able = [one for one in groups if feasible(one, slo) and objective in one.values]
+        able.sort(key=lambda one: one.values[objective], reverse=not lower_is_better(objective))
+        keys = {one.key for one in able[: a.contenders]}
+        first = {config_key(run.trial.spec.flags): run for run in reversed(runs)}
+        chosen, rng = [run for key, run in first.items() if key in keys], random.Random(a.seed)
+        job = msgspec.structs.replace(runs[0].job, seed=a.seed)
+        found[name] = [
+            planned(name, run.trial.spec, job, a.repeats + number)
+            for number in range(a.truth)
+            for run in rng.sample(chosen, len(chosen))
         ]
     return found
 
@@ -99,9 +132,13 @@ def main() -> int:
     with Store(store_path(a, a.name, ROOT)) as store:
         if not make(interleaved(plan), store):
             return 130
+        truth = contended(a, plan, store)
+        for runs in truth.values():
+            if not make(runs, store):
+                return 130
         for name, runs in plan.items():
-            points = points_of(runs, store)
-            recorded = grids.slim(name, points, runs[0].job.slo, objective_of(a))
+            points = points_of([*runs, *truth[name]], store)
+            recorded = grids.slim(name, points, runs[0].job.slo, objective_of(a), a.repeats)
             path = a.out / f"{name}.jsonl.gz"
             size = grids.write(recorded, path)
             bad = sum(point.status != "ok" for point in points)

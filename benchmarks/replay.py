@@ -1,14 +1,13 @@
 """Replays searches on a recorded grid, and judges their picks, in two readings.
 
-Per seed, some repeats of each configuration are held out: half of them, at least one. The search
-gets the others in a random order; where it asks for more than there are, it gets those again, which
-is counted. A pick is judged by the grid, the mean of all repeats, against the grid's best; and by
-the runs held out, which no search saw, so that no luck is counted twice. A few runs held out are
-noisy, and the best of many noisy values is too good; most of that noise is the machine's drift,
-which all configurations share and which is taken out of what judges (drift.py), never out of what
-a search sees. The plain means are kept beside it, and the hits of `ceiling`, the pick of who knows
-all that a search may see, say what can be had. Not here: the files (grids.py), tables
-(score_search.py).
+Per seed, one repeat of each configuration is held out, and all runs that were made for the truth
+alone: many of the grid's best, where it matters. The search gets the others in a random order;
+where it asks for more than there are, it gets those again, which is counted. A pick is judged by
+the grid, the mean of all runs, against the grid's best; and by the runs held out, which no search
+saw, so that no luck is counted twice. The machine's drift, which all configurations share, is taken
+out of what judges (drift.py), never out of what a search sees. The plain means are kept beside it,
+and the hits of `ceiling`, the pick of who knows all that a search may see, say what can be had. Not
+here: the files (grids.py), tables (score_search.py).
 """
 
 import math
@@ -73,16 +72,17 @@ class Replay:
         for at, run in enumerate(recorded.runs):
             groups.setdefault(config_key(run.config), []).append(Placed(at, recorded.point(run)))
         self._all = list(groups.values())
+        repeats = repeats_of(recorded)
         self.configs: list[dict[str, Scalar]] = [dict(runs[0].point.config) for runs in self._all]
         self._open: list[list[Placed]] = []
         self._held: list[list[Placed]] = []
         for group in self._all:
-            runs = rng.sample(group, len(group))
+            runs = [run for run in group if run.point.repeat < repeats]
             if len(runs) < 2:
                 raise ConfigError("a configuration was run once", "record more repeats")
-            cut = len(runs) - max(1, len(runs) // 2)
-            self._open.append(runs[:cut])
-            self._held.append(runs[cut:])
+            first, *others = rng.sample(runs, len(runs))
+            self._open.append(others)
+            self._held.append([first, *(run for run in group if run.point.repeat >= repeats)])
 
     def score(self, tuner: Tuner) -> Outcome:
         """Let a search spend its budget, and judge its pick."""
@@ -148,11 +148,17 @@ def _ratio(pick: int | None, truths: Sequence[float | None]) -> float:
     return 0.0 if own is None else own / best
 
 
+def repeats_of(recorded: Recorded) -> int:
+    """How many runs of each configuration are of the grid."""
+    return recorded.header.repeats or 1 + max(run.repeat for run in recorded.runs)
+
+
 def budgets(recorded: Recorded) -> dict[str, int]:
-    """The readings of "30 % of the grid's runs"."""
+    """The readings of "30 % of the grid's runs": those that a search may see."""
     configs = len({config_key(run.config) for run in recorded.runs})
+    seen = configs * (repeats_of(recorded) - 1)
     return {
-        "30 % of the runs": round(SHARE * len(recorded.runs)),
+        "30 % of the runs": round(SHARE * seen),
         "30 % of the configurations": round(SHARE * configs),
     }
 

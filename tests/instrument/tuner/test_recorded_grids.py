@@ -28,7 +28,7 @@ HEADER = grids.Header(
     name="made", date="2026-01-01", commit="c", dirty=False,
     machine=Machine(cpu="c", threads=2, memory_gb=1.0, system="s"),
     versions={}, engine="e", engine_version="1", model="m", workload={}, load={"concurrency": 2},
-    slo="ttft:p95<1s", objective="goodput", seed=0,
+    slo="ttft:p95<1s", objective="goodput", seed=0, repeats=3,
 )  # fmt: skip
 
 
@@ -86,6 +86,20 @@ def test_a_search_never_sees_what_is_held_out() -> None:
         assert outcome.ratio == 1 and outcome.unseen == 1
 
 
+def test_runs_for_the_truth_alone_are_held_out_always() -> None:
+    truth = tuple(
+        grids.Run(config={"n": 4, "on": True}, repeat=3 + number,
+                  values={"goodput": 100.0, "ttft:p95": 0.5})
+        for number in range(9)
+    )  # fmt: skip
+    recorded = grids.Recorded(header=HEADER, runs=(*made().runs, *truth))
+    for seed in range(5):
+        split = replay.Replay(recorded, seed)
+        outcome = split.score(grid_search(split.configs, repeats=2, seed=seed))
+        assert outcome.unseen < 0.5, "the search could not see what is best in truth"
+        assert replay.budgets(recorded)["30 % of the runs"] == round(0.3 * 24)
+
+
 def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
     split = replay.Replay(made(), 0)
     only = [c for c in split.configs if c["n"] == 16]
@@ -100,7 +114,7 @@ def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
 
 
 def test_budgets_are_shares_of_runs_and_of_configurations() -> None:
-    assert list(replay.budgets(made()).values()) == [round(0.3 * 36), round(0.3 * 12)]
+    assert list(replay.budgets(made()).values()) == [round(0.3 * 24), round(0.3 * 12)]
     assert replay.noise_of(made()) < 0.01
 
 
