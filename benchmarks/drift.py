@@ -1,10 +1,10 @@
-"""Takes a shared machine's drift out of interleaved runs.
+"""Takes the machine's drift between rounds out of interleaved runs.
 
-Whatever runs on such a machine is a few per cent faster or slower for some minutes. Rounds that are
-interleaved tell this apart from the configurations, as in any block design: the logarithm of a
-value is its configuration's effect, plus a change that neighbours in time share, plus noise; the
-two are fitted in turn (backfitting; Hastie and Tibshirani, 1990). A run's own value has no part in
-the change that is taken out of it. Not here: judging picks (replay.py).
+A shared machine is several per cent faster or slower for some minutes, and recording a grid takes
+an hour. A round has each of its configurations once, so this is a block design: the logarithm of a
+value is its configuration's effect, plus its round's, plus noise; the two are fitted in turn, and
+the rounds' effects are taken out. A search takes minutes: it would see the level of one round. Not
+here: judging picks (replay.py).
 """
 
 from collections.abc import Sequence
@@ -12,45 +12,33 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH = 3.0
-"""Of the neighbourhood: standard deviation of a Gaussian in runs; few, as the drift is quick."""
-_ROUNDS = 50
-_CLOSE = 1e-7
+_TURNS = 200
+_CLOSE = 1e-9
 
 
-def steadied(places: Sequence[int], values: Sequence[float]) -> list[float]:
-    """Values without the drift they share, in the order given, which is the order of measuring.
+def levelled(places: Sequence[int], rounds: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Values as they would be had all rounds had the first one's level.
 
-    `places[i]`: the configuration of run i; `values[i]` > 0. The drift's mean logarithm is 0, so
-    that nothing is made faster as a whole. Raises ValueError for a value that is not positive.
+    `places[i]`: the configuration of run i; `rounds[i]`: its round; `values[i]` > 0. Rounds must
+    share configurations to be told apart. Raises ValueError for a value that is not positive.
     """
     if not values:
         return []
     if min(values) <= 0:
         raise ValueError("a value that is not positive has no logarithm")
-    logs, where = np.log(np.array(values)), np.array(places)
-    weights = _weights(where)
-    change = np.zeros_like(logs)
-    for _ in range(_ROUNDS):
-        rest = logs - _means(where, logs - change)[where]
-        found = weights @ rest
-        found -= found.mean()
-        moved = float(np.abs(found - change).max())
-        change = found
+    logs, where, when = np.log(np.array(values)), np.array(places), np.array(rounds)
+    level = np.zeros(when.max() + 1)
+    for _ in range(_TURNS):
+        own = _means(where, logs - level[when])
+        found = _means(when, logs - own[where])
+        found -= found[when[0]]
+        moved = float(np.abs(found - level).max())
+        level = found
         if moved < _CLOSE:
             break
-    return [float(value) for value in np.exp(logs - change)]
+    return [float(value) for value in np.exp(logs - level[when])]
 
 
-def _means(where: NDArray[np.int_], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each configuration."""
-    return np.bincount(where, values) / np.maximum(np.bincount(where), 1)
-
-
-def _weights(where: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Of every other run in the change at one's time; rows add up to 1, or to 0 for a lone run."""
-    order = np.arange(len(where))
-    weights = np.exp(-0.5 * ((order[:, None] - order[None]) / WIDTH) ** 2)
-    weights[where[:, None] == where[None]] = 0.0
-    total = weights.sum(1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 1e-12)
+def _means(groups: NDArray[np.int_], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each group; 0 for one without values."""
+    return np.bincount(groups, values) / np.maximum(np.bincount(groups), 1)

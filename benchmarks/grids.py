@@ -45,8 +45,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     objective: str
     seed: int
     repeats: int = 0
-    """Of the grid; runs with a higher number are for the truth alone, and of the best few. 0: all
-    are of the grid."""
+    """Of the grid; runs with a higher number are of the best few only. 0: all are of the grid."""
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

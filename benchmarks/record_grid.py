@@ -2,9 +2,10 @@
 
 Interleaved: each round starts everything once in an order of its own, so that the machine's drift
 favours nobody, and makes one repeat, or several in a row; loads and workloads of one server are
-measured together. Then the best few are run some more, for the truth that picks are judged by: no
-search sees those runs. Resumable: more repeats are added to those that are there. Writes
-docs/results/grids/NAME.jsonl.gz, a file per workload and load. Not here: scoring (score_search.py).
+measured together. Then the best few are run some more: for the truth that picks are judged by, and
+for searches that want to be sure of one. Resumable: more repeats are added to those that are there.
+Writes docs/results/grids/NAME.jsonl.gz, a file per workload and load. Not here: scoring
+(score_search.py).
 """
 
 import argparse
@@ -54,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=int, default=3, help="of each configuration (%(default)s)")
     p.add_argument("--in-a-row", type=int, default=1, metavar="N",
                    help="repeats on one start of a server (%(default)s)")  # fmt: skip
-    p.add_argument("--truth", type=int, default=0, metavar="N",
-                   help="more repeats of the best, which no search sees (%(default)s)")  # fmt: skip
+    p.add_argument("--more", type=int, default=0, metavar="N",
+                   help="more repeats of the best (%(default)s)")  # fmt: skip
     p.add_argument("--contenders", type=int, default=10, metavar="K",
-                   help="how many configurations --truth is spent on (%(default)s)")  # fmt: skip
+                   help="how many configurations --more is spent on (%(default)s)")  # fmt: skip
     p.add_argument("--any-size", action="store_true", help=f"allow under {LEAST} configurations")
     p.add_argument("--out", type=Path, default=RESULTS / "grids", help="directory of the files")
     p.add_argument("--also", action="append", default=[], metavar="NAME=WORKLOAD",
@@ -114,7 +115,7 @@ def contended(
         job = msgspec.structs.replace(runs[0].job, seed=a.seed)
         found[name] = [
             planned(name, run.trial.spec, job, a.repeats + number)
-            for number in range(a.truth)
+            for number in range(a.more)
             for run in rng.sample(chosen, len(chosen))
         ]
     return found
@@ -132,12 +133,12 @@ def main() -> int:
     with Store(store_path(a, a.name, ROOT)) as store:
         if not make(interleaved(plan), store):
             return 130
-        truth = contended(a, plan, store)
-        for runs in truth.values():
+        more = contended(a, plan, store)
+        for runs in more.values():
             if not make(runs, store):
                 return 130
         for name, runs in plan.items():
-            points = points_of([*runs, *truth[name]], store)
+            points = points_of([*runs, *more[name]], store)
             recorded = grids.slim(name, points, runs[0].job.slo, objective_of(a), a.repeats)
             path = a.out / f"{name}.jsonl.gz"
             size = grids.write(recorded, path)

@@ -1,24 +1,23 @@
-"""Replays searches on a recorded grid, and judges their picks, in two readings.
+"""Replays searches on a recorded grid, and judges their picks.
 
-Per seed, one repeat of each configuration is held out, and all runs that were made for the truth
-alone: many of the grid's best, where it matters. The search gets the others in a random order;
-where it asks for more than there are, it gets those again, which is counted. A pick is judged by
-the grid, the mean of all runs, against the grid's best; and by the runs held out, which no search
-saw, so that no luck is counted twice. The machine's drift, which all configurations share, is taken
-out of what judges (drift.py), never out of what a search sees. The plain means are kept beside it,
-and the hits of `ceiling`, the pick of who knows all that a search may see, say what can be had. Not
-here: the files (grids.py), tables (score_search.py).
+Per seed, half of each configuration's runs are held out, at least one. The search gets the others
+in a random order; where it asks for more than there are, it gets those again, which is counted. The
+grid's best were run more often than the grid has repeats: where it matters, the truth has many
+runs, and a search that wants to be sure of a contender gets new ones. A pick is judged by the grid,
+the mean of all runs, against the grid's best; and by the runs held out, which no search saw, so
+that no luck is counted twice. The level of each round of recording is taken out (drift.py). The
+hits of `ceiling`, the pick of who knows all that a search may see, say what can be had. Not here:
+the files (grids.py), tables (score_search.py).
 """
 
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean
-from typing import NamedTuple
+from statistics import fmean, median, stdev
 
 import msgspec
 
-from drift import steadied
+from drift import levelled
 from grids import Recorded
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
@@ -49,17 +48,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Its pick's mean over all repeats, over that of the grid's best; 0 where it is infeasible."""
     unseen: float
     """The same by the runs held out alone."""
-    plain: float
-    """The same by the runs held out, drift and all."""
     reused: int = 0
     """Runs that were given for a second time, as there were no more."""
-
-
-class Placed(NamedTuple):
-    """A run, and when it was made."""
-
-    at: int
-    point: Point
 
 
 class Replay:
@@ -68,21 +58,20 @@ class Replay:
     def __init__(self, recorded: Recorded, seed: int) -> None:
         self._slo, self._objective = recorded.slo, recorded.header.objective
         rng = random.Random(seed)
-        groups: dict[str, list[Placed]] = {}
-        for at, run in enumerate(recorded.runs):
-            groups.setdefault(config_key(run.config), []).append(Placed(at, recorded.point(run)))
+        groups: dict[str, list[Point]] = {}
+        for run in level(recorded).runs:
+            groups.setdefault(config_key(run.config), []).append(recorded.point(run))
         self._all = list(groups.values())
-        repeats = repeats_of(recorded)
-        self.configs: list[dict[str, Scalar]] = [dict(runs[0].point.config) for runs in self._all]
-        self._open: list[list[Placed]] = []
-        self._held: list[list[Placed]] = []
+        self.configs: list[dict[str, Scalar]] = [dict(runs[0].config) for runs in self._all]
+        self._open: list[list[Point]] = []
+        self._held: list[list[Point]] = []
         for group in self._all:
-            runs = [run for run in group if run.point.repeat < repeats]
+            runs = rng.sample(group, len(group))
             if len(runs) < 2:
                 raise ConfigError("a configuration was run once", "record more repeats")
-            first, *others = rng.sample(runs, len(runs))
-            self._open.append(others)
-            self._held.append([first, *(run for run in group if run.point.repeat >= repeats)])
+            cut = len(runs) - max(1, len(runs) // 2)
+            self._open.append(runs[:cut])
+            self._held.append(runs[cut:])
 
     def score(self, tuner: Tuner) -> Outcome:
         """Let a search spend its budget, and judge its pick."""
@@ -91,7 +80,7 @@ class Replay:
         while (trial := tuner.ask()) is not None:
             runs = self._open[trial.place]
             reused += seen[trial.place] >= len(runs)
-            point = runs[seen[trial.place] % len(runs)].point
+            point = runs[seen[trial.place] % len(runs)]
             seen[trial.place] += 1
             tuner.tell(trial, trial_result(point, self._slo, self._objective))
         pick = tuner.best()
@@ -107,29 +96,14 @@ class Replay:
         return Outcome(
             ratio=_ratio(pick, self._truths(self._all)),
             unseen=_ratio(pick, self._truths(self._held)),
-            plain=_ratio(pick, self._truths(self._held, steady=False)),
             reused=reused,
         )
 
-    def _truths(
-        self, groups: Sequence[Sequence[Placed]], steady: bool = True
-    ) -> list[float | None]:
+    def _truths(self, groups: Sequence[Sequence[Point]]) -> list[float | None]:
         """Each configuration's mean, as something to maximise; None where it is infeasible."""
         name = self._objective
-        rows = sorted(
-            (run.at, place, run.point.values[name])
-            for place, runs in enumerate(groups)
-            for run in runs
-            if run.point.values.get(name, 0.0) > 0
-        )
-        places, values = [row[1] for row in rows], [row[2] for row in rows]
-        sums = [0.0] * len(groups)
-        for place, value in zip(
-            places, steadied(places, values) if steady else values, strict=True
-        ):
-            sums[place] += value
-        means = [total / len(runs) for total, runs in zip(sums, groups, strict=True)]
-        able = [self._able([run.point for run in runs]) for runs in groups]
+        means = [fmean(point.values.get(name, 0.0) for point in group) for group in groups]
+        able = [self._able(group) for group in groups]
         return [self._worth(mean) if ok else None for mean, ok in zip(means, able, strict=True)]
 
     def _able(self, points: Sequence[Point]) -> bool:
@@ -154,11 +128,10 @@ def repeats_of(recorded: Recorded) -> int:
 
 
 def budgets(recorded: Recorded) -> dict[str, int]:
-    """The readings of "30 % of the grid's runs": those that a search may see."""
+    """The readings of "30 % of the grid's runs"; more of the best are not the grid's."""
     configs = len({config_key(run.config) for run in recorded.runs})
-    seen = configs * (repeats_of(recorded) - 1)
     return {
-        "30 % of the runs": round(SHARE * seen),
+        "30 % of the runs": round(SHARE * configs * repeats_of(recorded)),
         "30 % of the configurations": round(SHARE * configs),
     }
 
@@ -193,16 +166,34 @@ def hits(ratios: Iterable[float]) -> int:
     return sum(ratio >= GOOD for ratio in ratios)
 
 
-def noise_of(recorded: Recorded, steady: bool = False) -> float:
-    """The coefficient of variation of the objective between repeats, pooled; without the drift."""
+def level(recorded: Recorded) -> Recorded:
+    """The same runs without the levels of their rounds; failures as they are."""
+    name, keys = recorded.header.objective, _keys(recorded)
+    grid = repeats_of(recorded)
+    good = [i for i, run in enumerate(recorded.runs) if run.values.get(name, 0.0) > 0]
+    runs = list(recorded.runs)
+    told = levelled(
+        [keys[i] for i in good],
+        [max(0, runs[i].repeat - grid + 1) for i in good],
+        [runs[i].values[name] for i in good],
+    )
+    for i, value in zip(good, told, strict=True):
+        runs[i] = msgspec.structs.replace(runs[i], values=runs[i].values | {name: value})
+    return msgspec.structs.replace(recorded, runs=tuple(runs))
+
+
+def _keys(recorded: Recorded) -> list[int]:
+    """Each run's configuration, by number."""
+    keys = [config_key(run.config) for run in recorded.runs]
+    return [list(dict.fromkeys(keys)).index(key) for key in keys]
+
+
+def noise_of(recorded: Recorded) -> float:
+    """The coefficient of variation of the objective between a configuration's runs, the median."""
     name = recorded.header.objective
-    keys = list(dict.fromkeys(config_key(run.config) for run in recorded.runs))
-    runs = [run for run in recorded.runs if run.values.get(name, 0.0) > 0]
-    places = [keys.index(config_key(run.config)) for run in runs]
-    values = [run.values[name] for run in runs]
     groups: dict[int, list[float]] = {}
-    for place, value in zip(places, steadied(places, values) if steady else values, strict=True):
-        groups.setdefault(place, []).append(math.log(value))
-    squares = sum((each - fmean(logs)) ** 2 for logs in groups.values() for each in logs)
-    freedom = sum(len(logs) - 1 for logs in groups.values())
-    return math.sqrt(math.expm1(squares / freedom)) if freedom else 0.0
+    for key, run in zip(_keys(recorded), recorded.runs, strict=True):
+        if run.values.get(name, 0.0) > 0:
+            groups.setdefault(key, []).append(math.log(run.values[name]))
+    found = [stdev(logs) for logs in groups.values() if len(logs) > 1]
+    return math.sqrt(math.expm1(median(found) ** 2)) if found else 0.0

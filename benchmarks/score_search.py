@@ -30,14 +30,12 @@ def row(found: list[replay.Outcome]) -> Row:
     """A table's row."""
     unit = f"of {len(found)}"
     by_grid, by_unseen = [one.ratio for one in found], [one.unseen for one in found]
-    plain = replay.hits(one.plain for one in found)
     return {
         "hits": Measure(values=[float(replay.hits(by_grid))], unit=unit),
         "median ratio": Measure(values=[median(by_grid)], unit="of best"),
         "worst ratio": Measure(values=[min(by_grid)], unit="of best"),
         "hits by unseen runs": Measure(values=[float(replay.hits(by_unseen))], unit=unit),
         "median by unseen runs": Measure(values=[median(by_unseen)], unit="of best"),
-        "hits by plain means": Measure(values=[float(plain)], unit=unit),
         "runs given again": Measure(values=[fmean(one.reused for one in found)], unit="mean"),
     }
 
@@ -46,8 +44,8 @@ def score(path: Path, seeds: range) -> dict[str, Row]:
     """All rows of one grid."""
     recorded = grids.read(path)
     name = recorded.header.name
-    noise, steady = replay.noise_of(recorded), replay.noise_of(recorded, steady=True)
-    print(f"{name}: {len(recorded.runs)} runs, noise {noise:.1%}, {steady:.1%} without the drift")
+    noise, level = replay.noise_of(recorded), replay.noise_of(replay.level(recorded))
+    print(f"{name}: {len(recorded.runs)} runs, noise {noise:.1%}, {level:.1%} within a round")
     rows = {f"{name}, {CEILING}": row(replay.ceilings(recorded, seeds))}
     for reading, budget in replay.budgets(recorded).items():
         for kind, make in searches().items():

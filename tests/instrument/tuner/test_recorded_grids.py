@@ -86,18 +86,18 @@ def test_a_search_never_sees_what_is_held_out() -> None:
         assert outcome.ratio == 1 and outcome.unseen == 1
 
 
-def test_runs_for_the_truth_alone_are_held_out_always() -> None:
-    truth = tuple(
-        grids.Run(config={"n": 4, "on": True}, repeat=3 + number,
-                  values={"goodput": 100.0, "ttft:p95": 0.5})
+def test_more_runs_of_the_best_are_no_larger_grid() -> None:
+    more = tuple(
+        grids.Run(config={"n": 8, "on": True}, repeat=3 + number,
+                  values={"goodput": 16.0 + 0.01 * number, "ttft:p95": 0.5})
         for number in range(9)
     )  # fmt: skip
-    recorded = grids.Recorded(header=HEADER, runs=(*made().runs, *truth))
-    for seed in range(5):
-        split = replay.Replay(recorded, seed)
-        outcome = split.score(grid_search(split.configs, repeats=2, seed=seed))
-        assert outcome.unseen < 0.5, "the search could not see what is best in truth"
-        assert replay.budgets(recorded)["30 % of the runs"] == round(0.3 * 24)
+    recorded = grids.Recorded(header=HEADER, runs=(*made().runs, *more))
+    assert replay.budgets(recorded)["30 % of the runs"] == round(0.3 * 36)
+    split = replay.Replay(recorded, 0)
+    outcome = split.score(grid_search(split.configs, repeats=6, seed=0))
+    assert outcome.reused == 4 * (len(split.configs) - 1), "the best has six new ones to give"
+    assert outcome.ratio == 1 and outcome.unseen == 1
 
 
 def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
@@ -114,7 +114,7 @@ def test_what_breaks_the_objective_or_fails_is_worth_nothing() -> None:
 
 
 def test_budgets_are_shares_of_runs_and_of_configurations() -> None:
-    assert list(replay.budgets(made()).values()) == [round(0.3 * 24), round(0.3 * 12)]
+    assert list(replay.budgets(made()).values()) == [round(0.3 * 36), round(0.3 * 12)]
     assert replay.noise_of(made()) < 0.01
 
 
@@ -127,30 +127,20 @@ def test_tpe_plays_by_the_same_rules() -> None:
     assert found == replay.outcomes(made(), tpe.TpeSearch, 20, range(3))
 
 
-def test_drift_is_told_from_what_runs_and_a_value_has_no_part_in_its_own_correction() -> None:
-    rng, change = random.Random(1), 0.0
+def test_levels_of_rounds_are_told_from_configurations() -> None:
+    rng = random.Random(1)
     effects = [rng.gauss(0, 0.3) for _ in range(40)]
-    places, logs, changes = [], [], []
-    for _ in range(5):
-        for place in rng.sample(range(40), 40):
-            change = 0.97 * change + rng.gauss(0, 0.01)
-            places.append(place)
-            changes.append(change)
-            logs.append(effects[place] + change + rng.gauss(0, 0.01))
-    steady = [math.log(v) for v in drift.steadied(places, [math.exp(each) for each in logs])]
-
-    def error(found: list[float]) -> float:
-        means = [
-            sum(v for p, v in zip(places, found, strict=True) if p == k) / 5 for k in range(40)
-        ]
-        off = [mean - effect for mean, effect in zip(means, effects, strict=True)]
-        return math.dist(off, [sum(off) / 40] * 40) / math.sqrt(40)
-
-    assert error(steady) < 0.7 * error(logs), "closer to the truth"
-    # One outlier stays one: only what neighbours share is taken out.
-    lone = drift.steadied([0, 1, 2, 3, 4, 5] * 4, [2.0] + [1.0] * 23)
-    assert lone[0] > 1.9
-    assert drift.steadied([], []) == []
-    assert drift.steadied([0], [3.0]) == pytest.approx([3.0])
+    levels = [0.0, 0.1, -0.2, 0.15]
+    # The first round has all, the others only some, in any order.
+    runs = [(place, 0) for place in range(40)]
+    runs += [(place, number) for number in (1, 2, 3) for place in rng.sample(range(40), 8)]
+    values = [math.exp(effects[place] + levels[number]) for place, number in runs]
+    places, rounds = [place for place, _ in runs], [number for _, number in runs]
+    found = drift.levelled(places, rounds, values)
+    assert found == pytest.approx([math.exp(effects[place]) for place in places], rel=1e-4)
+    # What one run alone has stays: only a round's level is taken out.
+    lone = drift.levelled([0, 1, 2] * 4, [0] * 12, [2.0] + [1.0] * 11)
+    assert lone[0] == pytest.approx(2.0)
+    assert drift.levelled([], [], []) == []
     with pytest.raises(ValueError, match="not positive"):
-        drift.steadied([0], [0.0])
+        drift.levelled([0], [0], [0.0])
