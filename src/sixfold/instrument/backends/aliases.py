@@ -14,8 +14,10 @@ COUNTERS = (
     "spec_accepted",
     "prompt_tokens_computed",
     "rejections",
+    "prompt_seconds",
+    "generation_seconds",
 )
-"""Tokens, or requests for num_preemptions and rejections (503s); since the server's start."""
+"""Tokens, requests for num_preemptions and rejections (503s), seconds of work; since the start."""
 GAUGES = (
     "num_requests_running",
     "num_requests_waiting",
@@ -75,6 +77,8 @@ LLAMACPP: dict[str, tuple[str, ...]] = {
     "kv_cache_usage": ("llamacpp:kv_cache_usage_ratio",),
     "prompt_tokens": ("llamacpp:prompt_tokens",),
     "generation_tokens": ("llamacpp:tokens_predicted",),
+    "prompt_seconds": ("llamacpp:prompt_seconds",),
+    "generation_seconds": ("llamacpp:tokens_predicted_seconds",),
     "prompt_rate": ("llamacpp:prompt_tokens_seconds",),
     "generation_rate": ("llamacpp:predicted_tokens_seconds",),
     "spec_drafted": ("llamacpp:tokens_drafted", "llamacpp:spec_decode_num_draft_tokens"),
@@ -90,7 +94,9 @@ ANY: dict[str, tuple[str, ...]] = {
 }
 """For servers of an unknown kind."""
 HISTOGRAMS: dict[str, tuple[str, ...]] = {
+    "ttft": ("vllm:time_to_first_token_seconds", "sglang:time_to_first_token_seconds"),
     "queue": ("vllm:request_queue_time_seconds", "sglang:queue_time_seconds"),
+    "prefill": ("vllm:request_prefill_time_seconds",),
     "itl": (
         "vllm:inter_token_latency_seconds",
         "vllm:time_per_output_token_seconds",
@@ -98,5 +104,12 @@ HISTOGRAMS: dict[str, tuple[str, ...]] = {
         "sglang:time_per_output_token_seconds",
     ),
     "tpot": ("vllm:request_time_per_output_token_seconds",),
+    "e2e": ("vllm:e2e_request_latency_seconds", "sglang:e2e_request_latency_seconds"),
 }
 """Histograms of seconds. The older "time per output token" is a histogram of gaps: itl."""
+TOKEN_HISTOGRAMS: dict[str, tuple[str, ...]] = {
+    "step": ("vllm:iteration_tokens_total",),
+    "prompt": ("vllm:request_prompt_tokens", "sglang:prompt_tokens_histogram"),
+    "output": ("vllm:request_generation_tokens", "sglang:generation_tokens_histogram"),
+}
+"""Histograms of tokens: of a step, of a request's prompt and answer."""

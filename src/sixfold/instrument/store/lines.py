@@ -1,4 +1,4 @@
-"""Points as JSON Lines: one object a line, whole points only.
+"""Records as JSON Lines, mostly points: one object a line, whole ones only.
 
 A file that a writer is still appending to may end in part of a line: that part is left for the
 next read. Not here: other tools' formats.
@@ -6,6 +6,7 @@ next read. Not here: other tools' formats.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,7 +16,7 @@ from sixfold.core.point import Point
 MAX_LINE = 1 << 20
 """Bytes of the longest line that is read."""
 
-_decode = msgspec.json.Decoder(Point).decode
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def write_lines(path: Path, points: Iterable[Point]) -> int:
@@ -30,8 +31,22 @@ def write_lines(path: Path, points: Iterable[Point]) -> int:
     return count
 
 
+def append_lines(path: Path, records: Iterable[msgspec.Struct]) -> None:
+    """Add records to a file's end; each is on its way to the disk before the next."""
+    with path.open("ab") as file:
+        for record in records:
+            file.write(msgspec.json.encode(record) + b"\n")
+            file.flush()
+
+
 def read_lines(path: Path) -> Iterator[Point]:
     """The points of a file. Raises ConfigError with the line's number for one that is none."""
+    return read_records(path, Point)
+
+
+def read_records(path: Path, kind: type[T]) -> Iterator[T]:
+    """As `read_lines`, of any type."""
+    decode = msgspec.json.Decoder(kind).decode
     number = 0
     try:
         with path.open("rb") as file:
@@ -42,14 +57,14 @@ def read_lines(path: Path) -> Iterator[Point]:
                 if not line.endswith(b"\n") and not _whole(line):
                     return
                 if line.strip():
-                    yield _decode(line)
+                    yield decode(line)
     except OSError as error:
         raise ConfigError(
             f"can't read {path.name}: {error.strerror}", "is the path right?"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path.name}:{number} is no point: {error}", "export it again"
+            f"{path.name}:{number} is no {kind.__name__.lower()}: {error}", "export it again"
         ) from error
 
 

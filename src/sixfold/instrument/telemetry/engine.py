@@ -123,6 +123,7 @@ class EngineProbe:
                     gauges.add(name, reading[name])
         return {
             **_gauges(gauges),
+            **_rise(gauges),
             **_counters(readings),
             **_histograms(pages),
             "engine_scrapes_count": float(len(readings)),
@@ -135,6 +136,12 @@ def _gauges(gauges: Series) -> dict[str, float]:
         **{GAUGE_NAMES[name].format("mean"): gauges.mean(name) for name in GAUGES},
         **{GAUGE_NAMES[name].format("max"): gauges.peak(name) for name in GAUGES},
     )
+
+
+def _rise(gauges: Series) -> dict[str, float]:
+    """How much longer the queue was in the last quarter than in the first."""
+    grown = gauges.rise("num_requests_waiting")
+    return known(engine_requests_waiting_rise_count=grown)
 
 
 def _pool(page: Scrape) -> dict[str, float]:
@@ -176,6 +183,8 @@ def _counters(readings: list[dict[str, float]]) -> dict[str, float]:
         engine_rejections_count=grown.get("rejections"),
         engine_prompt_tokens_computed_count=grown.get("prompt_tokens_computed"),
         engine_prompt_tokens_count=grown.get("prompt_tokens"),
+        engine_prompt_work_seconds=grown.get("prompt_seconds"),
+        engine_generation_work_seconds=grown.get("generation_seconds"),
         engine_generated_tokens_count=grown.get("generation_tokens"),
         engine_prefix_hit_fraction=_share(grown, "prefix_cache_hits", "prefix_cache_queries"),
         engine_acceptance_fraction=_share(grown, "spec_accepted", "spec_drafted"),

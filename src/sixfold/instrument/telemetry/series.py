@@ -1,6 +1,7 @@
 """Means and peaks of what is sampled. Not here: sampling (sampler.py), what is sampled."""
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -36,11 +37,21 @@ class Series:
         """None for no values."""
         return max(self._values.get(name, ()), default=None)
 
+    def rise(self, name: str) -> float | None:
+        """Mean of the last quarter less that of the first; None for less than four values."""
+        return rise(self._values.get(name, ()))
+
     def growth(self, name: str) -> float | None:
         """Of a counter, from first to last; None where it was read less than twice or fell."""
         values = self._values.get(name, ())
         grown = values[-1] - values[0] if len(values) > 1 else -1.0
         return grown if grown >= 0 else None
+
+
+def rise(values: Sequence[float]) -> float | None:
+    """Mean of the last quarter less that of the first; None for less than four values."""
+    part = len(values) // 4
+    return math.fsum(values[-part:]) / part - math.fsum(values[:part]) / part if part else None
 
 
 def known(**values: float | None) -> dict[str, float]:

@@ -8,16 +8,19 @@ the definitions of TTFT and the like (core/metrics.py).
 import time
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from sixfold.core.config import EngineConfig
 from sixfold.core.metrics import EngineStats
 from sixfold.core.request import RequestDelta
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
+PRIVATE = ("model", "cache_dir")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 _HISTOGRAMS = {
@@ -81,7 +84,7 @@ class EngineCollector:
 class ServerMetrics:
     """What this process measures, and the page that /metrics answers."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, settings: EngineConfig | None = None) -> None:
         self._registry = CollectorRegistry()
         self._model = model
         self.engine = EngineCollector(model)
@@ -96,6 +99,9 @@ class ServerMetrics:
         self._rejected = self._counter("vllm:admission_rejections", "503 answers.", "reason")
         self._cached = self._counter("vllm:prompt_tokens_cached", "Prompt tokens not computed.")
         self._restarts = self._counter("sixfold:engine_restarts", "Engine restarts.")
+        if settings is not None:
+            told = Info("sixfold:config", "The engine's settings.", registry=self._registry)
+            told.info(settings_told(settings))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["model_name", *labels], registry=self._registry)
@@ -128,6 +134,12 @@ class ServerMetrics:
         counter.reset()
         counter.inc(restarts)
         return generate_latest(self._registry)
+
+
+def settings_told(settings: EngineConfig) -> dict[str, str]:
+    """All settings but paths, which are nobody's business."""
+    fields: dict[str, object] = msgspec.to_builtins(settings)
+    return {name: str(value) for name, value in fields.items() if name not in PRIVATE}
 
 
 class RequestClock:

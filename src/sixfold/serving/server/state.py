@@ -39,7 +39,7 @@ class ServerState:
         self.client = client
         self.tokenizer = tokenizer
         self.model_name = config.served_model_name or engine_config.model
-        self.metrics = ServerMetrics(self.model_name)
+        self.metrics = ServerMetrics(self.model_name, engine_config)
         client.on_step = self.metrics.step
         self.started = time.time()
         self.draining = False
