@@ -1,4 +1,4 @@
-"""Rows of public request traces: Mooncake, Azure, BurstGPT, Bailian. One parser per format.
+"""Rows of request traces: sixfold's own, Mooncake, Azure, BurstGPT, Bailian. A parser for each.
 
 Not here: what is sent for a row (traces).
 """
@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import msgspec
 
 from sixfold.core.errors import ConfigError
+from sixfold.instrument.recorder.entry import Message
+from sixfold.instrument.recorder.trace_file import read_entries, read_header
 from sixfold.instrument.workloads.content import MAX_LENGTH
 from sixfold.instrument.workloads.lines import Line, read_lines
 
@@ -33,6 +35,8 @@ class Row(msgspec.Struct, frozen=True):
     """Tokens."""
     hash_ids: tuple[int, ...] = ()
     """A number per block of the prompt: equal ones have equal tokens."""
+    prompt: tuple[Message, ...] = ()
+    """Its text, where the trace has it."""
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -94,9 +98,18 @@ def _burstgpt(lines: Iterator[Line]) -> Iterator[Row]:
             yield Row(at, *tokens)
 
 
+def _sixfold(lines: Iterator[Line]) -> Iterator[Row]:
+    """Requests that were not answered, or of unknown length, are left out."""
+    for entry in read_entries(lines):
+        if entry.is_load:
+            lengths = entry.input_tokens or 0, entry.output_tokens or 0
+            yield Row(entry.at, *lengths, entry.hash_ids, entry.prompt)
+
+
 FORMATS = {
     f.name: f
     for f in (
+        Format("sixfold", 32, _sixfold),
         Format("mooncake", 512, _mooncake),
         Format("azure", 0, _azure),
         Format("burstgpt", 0, _burstgpt),
@@ -104,6 +117,7 @@ FORMATS = {
     )
 }
 _SIGNS = (
+    (b'"sixfold_trace"', "sixfold"),
     (b"contexttokens", "azure"),
     (b"response tokens", "burstgpt"),
     (b'"chat_id"', "bailian"),
@@ -127,7 +141,20 @@ def open_trace(path: str, name: str = "auto") -> tuple[Format, Iterator[Row]]:
     if name not in FORMATS:
         raise first.error("not a known trace format", f"known: {', '.join(FORMATS)}")
     found = FORMATS[name]
+    if name == "sixfold":
+        found = msgspec.structs.replace(found, block=_block_tokens(path))
     return found, found.rows(chain([first], lines))
+
+
+def _block_tokens(path: str) -> int:
+    """The tokens of a block of sixfold's own traces, by all tokens and characters of one."""
+    tokens = chars = 0
+    for entry in read_entries(read_lines(path)):
+        if entry.is_load and entry.chars:
+            tokens += entry.input_tokens or 0
+            chars += entry.chars
+    block = read_header(path).block
+    return max(1, round(tokens * block / chars)) if chars else FORMATS["sixfold"].block
 
 
 def _csv(lines: Iterator[Line], needed: tuple[str, ...]) -> Iterator[tuple[Line, dict[str, str]]]:

@@ -1,8 +1,9 @@
 """Which of a file's prompts a seed sends, so that some are held out from what is tuned on.
 
 Even prompts are for seeds below HELD_OUT, odd ones for those from there on, which confirm a pick.
-Warm-up (seeds from WARM on) sends the half that its measured seed does not. Not here: reading
-files (files), made-up contents, which differ by seed anyway (synthetic).
+Warm-up (seeds from WARM on) sends the half that its measured seed does not. Traces whose text was
+kept are parted in time. Not here: reading files (files), made-up contents, which differ by seed
+anyway (synthetic).
 """
 
 from collections.abc import Sequence
@@ -29,11 +30,10 @@ def chosen(prompts: Sequence[T], seed: int, first: int, holdout: bool) -> list[T
     has fewer than LEAST prompts, or fewer than 2 * first: then every seed sends the same.
     """
     seed = abs(seed) % PART
-    warm = seed >= WARM
-    measured = (seed - WARM) >> 8 if warm else seed
+    warm, held_out = _purpose(seed)
     parted = holdout and len(prompts) >= max(LEAST, 2 * first)
     halves = [prompts[0::2], prompts[1::2]] if parted else [prompts, prompts]
-    if measured >= HELD_OUT:
+    if held_out:
         halves.reverse()
     if not warm:
         return _window(halves[0], seed, first if parted else 0)[: first or None]
@@ -43,6 +43,26 @@ def chosen(prompts: Sequence[T], seed: int, first: int, holdout: bool) -> list[T
     unsent = prompts[first:] if first else ()
     sent = prompts[:first] if first else prompts
     return [*_shuffled(unsent, seed), *_shuffled(sent, seed)]
+
+
+def half_in_time(rows: Sequence[T], seed: int, holdout: bool) -> list[T]:
+    """The earlier half of a trace's rows, or the later for seeds that confirm: rates stay as they
+    were. A trace of fewer than LEAST rows is not parted.
+    """
+    seed = abs(seed) % PART
+    warm, held_out = _purpose(seed)
+    middle = len(rows) // 2 if holdout and len(rows) >= LEAST else 0
+    halves = [rows[:middle], rows[middle:]] if middle else [rows, rows]
+    if held_out:
+        halves.reverse()
+    return _shuffled(halves[1], seed) if warm else list(halves[0])
+
+
+def _purpose(seed: int) -> tuple[bool, bool]:
+    """Whether a seed warms up, and whether what is, or will be, measured confirms a pick."""
+    warm = seed >= WARM
+    measured = (seed - WARM) >> 8 if warm else seed
+    return warm, measured >= HELD_OUT
 
 
 def _window(half: Sequence[T], seed: int, first: int) -> list[T]:

@@ -73,15 +73,26 @@ class Workload(msgspec.Struct, frozen=True):
     def not_held_out(self, seed: int) -> str:
         """Says that other seeds send the same prompts; empty for those that are made up by seed."""
         parts = self.config.parts if isinstance(self.config, MixConfig) else (self,)
-        files = [part for part in parts if part.name in FROM_FILES]
-        here = {session for part in files for session in part.build(seed)}
-        there = {session for part in files for session in part.build(seed ^ HELD_OUT)}
+        files = [part for part in parts if part._has_prompts()]
+        here = {_what(session) for part in files for session in part.build(seed)}
+        there = {_what(session) for part in files for session in part.build(seed ^ HELD_OUT)}
         if not here & there:
             return ""
         return (
             f"{len(here & there)} of {len(here)} prompts are sent by other seeds, too: the file is "
             "too short to hold some out, has some twice, or holdout=false"
         )
+
+    def _has_prompts(self) -> bool:
+        """Its prompts are a file's own."""
+        if isinstance(self.config, traces.TraceConfig):
+            return traces.sends_text(self.config)
+        return self.name in FROM_FILES
+
+
+def _what(session: Session) -> Session:
+    """A session without its time."""
+    return msgspec.structs.replace(session, at=None)
 
 
 class MixConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,11 @@
-"""Workloads from public request traces: their times, lengths and sharing, with made-up contents.
+"""Workloads from request traces: their times, lengths and sharing, with made-up contents.
 
 Each block that a trace names becomes tokens drawn by its hash id, so equal ids are equal tokens,
 different ids are different ones, and the tree of shared prefixes stays exact at any block size.
 Traces without hash ids (Azure, BurstGPT) say nothing of contents: their prompts share nothing.
-Every row is a session of one turn at its own time: conversations are in the blocks.
-Not here: the formats (formats), prompts with text (files).
+Every row is a session of one turn at its own time: conversations are in the blocks. A trace of
+`sixfold record --keep-text` has real prompts, which are sent as they are.
+Not here: the formats (formats), prompts with text but no times (files).
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from sixfold.core.errors import ConfigError
-from sixfold.instrument.loadgen.plan import Session
+from sixfold.instrument.loadgen.plan import Session, Turn
+from sixfold.instrument.recorder.entry import rendered
+from sixfold.instrument.recorder.trace_file import keeps_text
 from sixfold.instrument.workloads.content import (
     MAX_LENGTH,
     Content,
@@ -28,9 +31,12 @@ from sixfold.instrument.workloads.content import (
 )
 from sixfold.instrument.workloads.files import Limit
 from sixfold.instrument.workloads.formats import Row, open_trace
+from sixfold.instrument.workloads.holdout import half_in_time
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)]
 REDRAWS = 64
+_LEADING = ("tools", "system", "developer")
+"""Roles that become the system prompt, as long as nothing else came before."""
 
 
 class TraceConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +44,7 @@ class TraceConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     """Path; may be a gzip file."""
-    format: Literal["auto", "mooncake", "azure", "burstgpt", "bailian"] = "auto"
+    format: Literal["auto", "sixfold", "mooncake", "azure", "burstgpt", "bailian"] = "auto"
     """auto: by the file's first line."""
     first: Limit = 0
     """Only the first so many rows of the window; 0: all."""
@@ -58,6 +64,11 @@ class TraceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of a prompt, after scaling; 0: no cap."""
     max_output: Tokens = 0
     """Most tokens of an answer, after scaling; 0: no cap."""
+    kept: bool = True
+    """Prompts whose text the trace has are sent as they are; false: made up, as all others."""
+    holdout: bool = True
+    """Of kept prompts, seeds below 2^30 send the earlier half; the later one warms up, and confirms
+    what was tuned. Fewer than 16 are not parted. False: all, always."""
     content: Content = Content()
 
 
@@ -98,12 +109,30 @@ def trace(config: TraceConfig, seed: int) -> list[Session]:
     found, rows = open_trace(config.file, config.format)
     selected = sorted(_window(config, rows), key=lambda row: row.at)
     if not selected:
-        raise ConfigError(f"{config.file}: no request in the window", "check start and end")
+        hint = "check start and end; what failed, or has no known lengths, does not count"
+        raise ConfigError(f"{config.file}: no request in the window", hint)
+    if config.kept and any(row.prompt for row in selected):
+        selected = _from_zero(half_in_time(selected, seed, config.holdout))
     if not found.block:
         return [_unrelated(config, seed, i, row) for i, row in enumerate(selected)]
     size = units(config.content, config.block or found.block)
     blocks = _Blocks(config.content, seed, size)
-    return [_shared(config, blocks, found.block, (i, row)) for i, row in enumerate(selected)]
+    return [
+        _kept(config, row)
+        if config.kept and row.prompt
+        else _shared(config, blocks, found.block, (i, row))
+        for i, row in enumerate(selected)
+    ]
+
+
+def sends_text(config: TraceConfig) -> bool:
+    """Whether a seed sends prompts that were kept, which no seed makes up."""
+    return config.kept and config.format in ("auto", "sixfold") and keeps_text(config.file)
+
+
+def _from_zero(rows: list[Row]) -> list[Row]:
+    zero = min(row.at for row in rows)
+    return [msgspec.structs.replace(row, at=row.at - zero) for row in rows]
 
 
 def _window(config: TraceConfig, rows: Iterator[Row]) -> Iterator[Row]:
@@ -115,7 +144,7 @@ def _window(config: TraceConfig, rows: Iterator[Row]) -> Iterator[Row]:
         at = max(0.0, row.at - zero)
         if at < config.start or (config.end and at >= config.end):
             continue
-        yield Row(at - config.start, row.input, row.output, row.hash_ids)
+        yield msgspec.structs.replace(row, at=at - config.start)
         count += 1
         if count == config.first:
             return
@@ -133,20 +162,37 @@ def _shared(config: TraceConfig, blocks: _Blocks, block: int, item: tuple[int, R
     if len(drawn) < length:
         own = stream(blocks.seed, "row", number)
         drawn.extend(draw_units(config.content, own, length - len(drawn)))
-    return _session(config, tuple(drawn[:length]), row)
+    turn = make_turn(config.content, tuple(drawn[:length]), _output(config, row))
+    return _session(config, turn, row)
+
+
+def _kept(config: TraceConfig, row: Row) -> Session:
+    """The row's own text: what leads is the system prompt, one message is itself, more are one."""
+    leading = 0
+    while leading < len(row.prompt) and row.prompt[leading].role in _LEADING:
+        leading += 1
+    system = "\n".join([message.text for message in row.prompt[:leading]])
+    rest = row.prompt[leading:]
+    text = rest[0].text if len(rest) == 1 else rendered(rest)
+    if not text:
+        system, text = "", system or " "
+    return _session(config, Turn(text=text, max_tokens=_output(config, row)), row, system)
 
 
 def _unrelated(config: TraceConfig, seed: int, number: int, row: Row) -> Session:
     length = max(1, units(config.content, round(row.input * config.input_scale)))
     drawn = draw_units(config.content, stream(seed, "row", number), _capped(config, length))
-    return _session(config, drawn, row)
+    return _session(config, make_turn(config.content, drawn, _output(config, row)), row)
 
 
 def _capped(config: TraceConfig, length: int) -> int:
     return min(length, units(config.content, config.max_input) or MAX_LENGTH, MAX_LENGTH)
 
 
-def _session(config: TraceConfig, drawn: Units, row: Row) -> Session:
+def _output(config: TraceConfig, row: Row) -> int:
     output = min(round(row.output * config.output_scale), config.max_output or MAX_LENGTH)
-    turn = make_turn(config.content, drawn, min(max(1, output), MAX_LENGTH))
-    return Session(turns=(turn,), at=row.at / config.speed)
+    return min(max(1, output), MAX_LENGTH)
+
+
+def _session(config: TraceConfig, turn: Turn, row: Row, system: str = "") -> Session:
+    return Session(turns=(turn,), system=system, at=row.at / config.speed)
