@@ -9,12 +9,14 @@ from sixfold.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from sixfold.core.point import Point
+    from sixfold.instrument.advisor.scoreboard import Entry
 
 EXAMPLES = """examples:
   sixfold explore                           published GPU measurements
   sixfold explore sweep.db                  a store, beside the published measurements
   sixfold explore sweep.jsonl               results of llm-optimizer, vLLM, SGLang and others
   sixfold explore --live sweep.db           a page that follows a run, from this machine only
+  sixfold explore --scoreboard tried.jsonl  verdicts on advice that was tried
   sixfold explore a.jsonl b.jsonl --no-published -o mine.html --open"""
 
 
@@ -37,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-published", action="store_true", help="only the files' points")
     p.add_argument("--live", metavar="STORE",
                    help="serve the page, with a store's points as a run appends them")  # fmt: skip
+    p.add_argument("--scoreboard", metavar="FILE",
+                   help="verdicts that sixfold advise --validate has kept, in a panel")  # fmt: skip
     p.add_argument("--port", type=int, default=0, help="with --live: on 127.0.0.1 (a free one)")
     p.add_argument("--open", action="store_true", help="open it in a browser")
     return p
@@ -47,12 +51,14 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.live:
         return _follow(arguments)
+    from sixfold.instrument.advisor.tally import rows
     from sixfold.instrument.explorer.page import write_page
 
     output = Path(arguments.output)
     points = _points([Path(name) for name in arguments.files], not arguments.no_published)
-    count = write_page(points, output, arguments.title)
-    print(f"{output}: {count} points")
+    tried = _scoreboard(arguments.scoreboard)
+    count = write_page(points, output, arguments.title, tried)
+    print(f"{output}: {count} points" + (f", {len(rows(tried))} verdicts" if tried else ""))
     if arguments.open:
         import webbrowser
 
@@ -67,7 +73,9 @@ def _follow(arguments: argparse.Namespace) -> int:
     from sixfold.instrument.explorer.live import LiveServer
 
     others = list(_points([Path(name) for name in arguments.files], published=False))
-    with LiveServer(Path(arguments.live), arguments.title, arguments.port, others) as server:
+    tried = _scoreboard(arguments.scoreboard)
+    store, title, port = Path(arguments.live), arguments.title, arguments.port
+    with LiveServer(store, title, port, others, tried) as server:
         print(f"{server.url} follows {arguments.live}; Ctrl-C ends it", flush=True)
         if arguments.open:
             import webbrowser
@@ -78,6 +86,21 @@ def _follow(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print()
     return 0
+
+
+def _scoreboard(name: str | None) -> "list[Entry]":
+    """The file's entries. Raises ConfigError for a file that is none, or has none."""
+    if name is None:
+        return []
+    from sixfold.core.errors import ConfigError
+    from sixfold.instrument.advisor import scoreboard
+
+    entries = scoreboard.read(Path(name))
+    if not entries:
+        raise ConfigError(
+            f"{Path(name).name} has no verdict", "sixfold advise --validate keeps them"
+        )
+    return entries
 
 
 def _points(paths: list[Path], published: bool) -> Iterator["Point"]:

@@ -9,11 +9,14 @@ import sys
 from importlib import import_module
 
 VERBS = {
+    "advise": "name what limits a server, what to do about it, and prove that it helps",
+    "match": "find the strategies that answer a constraint or a symptom",
     "serve": "serve a model over HTTP, with OpenAI's API",
     "chat": "talk to a model, here or on a server",
     "complete": "complete a text",
     "tune": "search an engine's settings for the best under objectives",
     "bench": "measure a running server under a workload",
+    "record": "write a trace of real traffic through a proxy, or from an access log",
     "pull": "fetch a model",
     "env": "show versions, the CPU and its measured limits",
     "import": "take other tools' results into a store of points",
@@ -27,6 +30,7 @@ MODULES = {"import": "import_results"}
 """Verbs whose modules are named otherwise: `import` is a word of Python's own."""
 
 EXAMPLES = """examples:
+  sixfold match "TTFT spikes at peak"
   sixfold pull smollm2-135m
   sixfold serve smollm2-135m --port 8000
   sixfold chat "What is a KV cache?"

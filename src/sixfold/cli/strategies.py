@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     import msgspec
 
-    from sixfold.strategies import CARDS
+    from sixfold.strategies import CARDS, STAGES
 
     cards = [c for c in CARDS if not arguments.family or c.family == arguments.family]
     if arguments.name:
@@ -37,7 +37,8 @@ def run(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps([msgspec.to_builtins(c) | {"status": c.status} for c in cards], indent=1))
     elif arguments.name:
-        for name, value in (msgspec.to_builtins(cards[0]) | {"status": cards[0].status}).items():
+        shown = {"status": cards[0].status, "stage": STAGES[cards[0].stage].name}
+        for name, value in (msgspec.to_builtins(cards[0]) | shown).items():
             print(f"{name:<14} {_shown(value)}")
     else:
         print(f"{'family':<21} {'strategy':<34} {'status':<8} relieves")
@@ -48,8 +49,12 @@ def run(argv: list[str]) -> int:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return "".join(
-            f"\n  {engine:<10} on: {knob['on'] or '(default)'}  off: {knob['off']}"
-            for engine, knob in value.items()
-        )
-    return str(value)
+        return "".join(f"\n  {name}: {_entry(entry)}" for name, entry in value.items()) or "-"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _entry(entry: object) -> str:
+    """A switch, or a complaint's sentence."""
+    if isinstance(entry, dict):
+        return f"on: {entry['on'] or '(default)'}  off: {entry['off']}"
+    return str(entry)

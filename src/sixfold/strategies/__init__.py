@@ -8,7 +8,17 @@ from sixfold.strategies import (
     parallelism,
     prefill_decode,
 )
-from sixfold.strategies.card import ENGINES, Card, Knob
+from sixfold.strategies.card import (
+    COMPLAINTS,
+    CONSTRAINTS,
+    ENGINES,
+    STAGES,
+    Card,
+    Complaint,
+    Constraint,
+    Knob,
+    Stage,
+)
 
 CARDS: tuple[Card, ...] = (
     *batching.CARDS,
@@ -20,4 +30,15 @@ CARDS: tuple[Card, ...] = (
 )
 """Every strategy, in the families' order."""
 
-__all__ = ["CARDS", "ENGINES", "Card", "Knob"]
+__all__ = [
+    "CARDS",
+    "COMPLAINTS",
+    "CONSTRAINTS",
+    "ENGINES",
+    "STAGES",
+    "Card",
+    "Complaint",
+    "Constraint",
+    "Knob",
+    "Stage",
+]

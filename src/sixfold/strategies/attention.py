@@ -18,8 +18,21 @@ FLASH = Card(
     bottleneck="Memory traffic of scores, quadratic in the prompt's length.",
     symptom="Prefill slows faster than linearly with the prompt.",
     metric="prefill tokens per second at long prompts, peak memory",
-    pays="Always; most at long prompts.",
+    pays="Always; most at long prompts (attention 2 to 4 times faster: LLM Inference Handbook).",
     not_when="Prompts of a few dozen tokens gain little.",
+    costs=(
+        "Complexity only: a kernel of its own for each kind of device, number format and head "
+        "size, and not every combination has one."
+    ),
+    stage=0,
+    relieves=("throughput", "first-token latency", "inter-token latency"),
+    answers={
+        "decode slows as conversations grow": (
+            "When TPOT grows with the context: each token reads all keys and values, here once, in "
+            "parallel, and without scores in memory (Flash-Decoding, 2023: up to 8 times end to "
+            "end at 64k tokens). The read itself stays, and grows with the context."
+        ),
+    },
     implemented="sixfold.engine.kernels.ops.NativeModel",
     equality_test="tests/engine/kernels/test_attention.py::test_session_equals_reference",
 )
@@ -38,8 +51,23 @@ PAGED = Card(
     bottleneck="Memory reserved for the longest possible answer of every request.",
     symptom="Few requests fit although most of the KV memory is never written.",
     metric="requests running at once, KV cache usage",
-    pays="Always in serving: lengths are unknown, and blocks can be shared.",
+    pays=(
+        "Always in serving: lengths are unknown, and blocks can be shared (before it, 20.4 to "
+        "38.2 % of KV memory held tokens, says the paper)."
+    ),
     not_when="One request of known length: contiguous memory is simpler.",
+    costs=(
+        "A block table per request that the attention kernel has to follow, and at most one block "
+        "per request that is not full."
+    ),
+    stage=0,
+    relieves=("concurrency", "throughput"),
+    answers={
+        "KV cache pressure": (
+            "When requests wait although much of the KV memory is reserved and never written. If "
+            "it is paged already, look to the other answers, or lower the cap on running requests."
+        ),
+    },
     implemented="sixfold.engine.kvcache.manager.KVCacheManager",
     equality_test="tests/engine/kernels/test_attention.py::test_shared_and_recycled_blocks",
 )

@@ -15,6 +15,13 @@ STATIC = Card(
     metric="tokens per second",
     pays="Offline jobs whose requests are alike in length; as the baseline to compare with.",
     not_when="Requests arrive over time or differ in length: short ones wait for the longest.",
+    costs=(
+        "Latency: a request waits for the batch before it to end, and its place stays empty once "
+        "it is done, until the longest one is."
+    ),
+    stage=0,
+    relieves=("throughput",),
+    answers={},
     implemented="sixfold.engine.scheduler.scheduler.Scheduler",
     equality_test="tests/engine/test_invariance.py::test_tiny_model",
     benchmark="benchmarks/strategies.py",
@@ -29,6 +36,18 @@ DYNAMIC = Card(
     metric="tokens per second at a bounded TTFT",
     pays="Models without a step of their own to join (classifiers, encoders).",
     not_when="The engine can batch continuously: waiting then only adds latency.",
+    costs=(
+        "Latency: a request that comes alone waits for the whole window, and one that shares a "
+        "batch waits for its longest member."
+    ),
+    stage=0,
+    relieves=("throughput",),
+    answers={
+        "hardware idles between bursts": (
+            "When the model has no step to join (an encoder, a classifier) and requests come in "
+            "clumps: a bounded wait turns a clump into one batch."
+        ),
+    },
 )
 CONTINUOUS = Card(
     name="continuous batching",
@@ -46,8 +65,33 @@ CONTINUOUS = Card(
     bottleneck="Slots that idle until the longest request of a batch is done.",
     symptom="Requests queue while running ones are few; TTFT grows with the others' lengths.",
     metric="TTFT p95, tokens per second",
-    pays="Nearly always in serving: requests arrive over time and differ in length.",
+    pays=(
+        "Nearly always in serving: requests arrive over time and differ in length (Orca, 2022: "
+        "36.9 times FasterTransformer's throughput at equal latency, GPT-3 175B)."
+    ),
     not_when="A single request runs alone: there is nothing to share.",
+    costs=(
+        "Latency of the others: TPOT rises with the requests in a step (a user of vLLM measured "
+        "8.2 ms at 16 and 9.4 ms at 32, issue 17598), so their number needs a cap; one above what "
+        "the KV cache holds ends in preemptions."
+    ),
+    stage=0,
+    relieves=("throughput", "first-token latency", "concurrency", "cost"),
+    answers={
+        "hardware idles between bursts": (
+            "When steps run nearly empty and then a burst queues: all that has come joins the next "
+            "step, up to the cap and the KV cache, and no place waits for a batch to end."
+        ),
+        "TTFT spikes at peak": (
+            "When requests queue while few run: a waiting one joins as soon as there is room. If "
+            "it is on and they queue below a full KV cache, the cap on running requests or the "
+            "arithmetic is the limit."
+        ),
+        "tail latency jumps": (
+            "When short requests end late because they share a batch with long ones: each leaves "
+            "at its own end."
+        ),
+    },
     implemented="sixfold.engine.scheduler.scheduler.Scheduler",
     equality_test="tests/engine/test_invariance.py::test_tiny_model",
     benchmark="benchmarks/strategies.py",

@@ -4,7 +4,7 @@ Cards hold no logic; `make check` resolves every path, flag and test that one na
 the strategies' code, which `implemented` points to.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -12,6 +12,56 @@ Family = Literal[
     "batching", "prefill and decode", "KV cache", "attention and memory", "parallelism", "offline"
 ]
 ENGINES = ("sixfold", "vllm", "sglang", "llamacpp")
+Constraint = Literal[
+    "first-token latency", "inter-token latency", "throughput", "concurrency", "model scale", "cost"
+]
+CONSTRAINTS: tuple[Constraint, ...] = get_args(Constraint)
+Complaint = Literal[
+    "TTFT spikes at peak",
+    "decode slows as conversations grow",
+    "KV cache pressure",
+    "tail latency jumps",
+    "hardware idles between bursts",
+    "which parallelism?",
+]
+COMPLAINTS: tuple[Complaint, ...] = get_args(Complaint)
+"""Symptoms in the words of those who have them."""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A time in the life of a service, and what is adopted then."""
+
+    name: str
+    what: str
+
+
+STAGES = (
+    Stage(
+        "one server, first users",
+        "What engines do by default: requests share steps, and memory is taken as it is needed.",
+    ),
+    Stage(
+        "one server, steady traffic",
+        "Prompts repeat and differ in length: nothing is computed twice, nobody stalls the rest.",
+    ),
+    Stage(
+        "one server at its limit",
+        "Its reserves: idle arithmetic, memory beside the device, hours without users.",
+    ),
+    Stage(
+        "several workers in one machine",
+        "Load or model outgrow one worker: copies of it, or one model cut over fast links.",
+    ),
+    Stage(
+        "several copies behind a router",
+        "Where a request goes decides what it finds in a cache and behind whom it waits.",
+    ),
+    Stage(
+        "several machines",
+        "Layers, experts and phases are placed by the links between machines.",
+    ),
+)
+"""The order in which teams adopt strategies as their load grows."""
 
 
 class Knob(msgspec.Struct, frozen=True):
@@ -50,6 +100,14 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """When it is worth turning on."""
     not_when: str
     """When it is not."""
+    costs: str
+    """What is paid for it: memory, others' latency, complexity, quality."""
+    stage: int
+    """When teams adopt it: an index of STAGES."""
+    relieves: tuple[Constraint, ...]
+    """What it relieves, the strongest effect first."""
+    answers: dict[Complaint, str]
+    """Complaint to when this is the answer to it; the one that it answers best comes first."""
     lossless: bool = True
     """Greedy output is the same, token for token, on and off."""
     implemented: str | None = None

@@ -1,0 +1,1 @@
+"""Engines' history, as a Prometheus has kept it. Not here: what follows from it (advice.py)."""
