@@ -5,6 +5,7 @@ MODEL ?= smollm2-135m
 BIN := $(VENV)/bin
 DEMO_CHAT := chat:count=16,turns=2,system=200,user=60,output=32
 DEMO_SLO := ttft:p95<1s and itl:p95<100ms
+DEMO_FAULT := max_num_seqs=1
 NATIVE := $(shell find native -type f 2>/dev/null)
 BUILD := pyproject.toml CMakeLists.txt tools/setup_venv.py $(NATIVE)
 
@@ -28,12 +29,19 @@ $(VENV)/.dev: $(BUILD)
 model: $(VENV)/.base
 	@$(BIN)/sixfold pull $(MODEL)
 
-demo: model ## Show what strategies do to a real model, then tune it under objectives
+demo: model ## Strategies on and off on a real model; tune it; name, fix and prove a fault
 	@$(BIN)/python benchmarks/demo.py --model $(MODEL)
 	@rm -f build/demo.db*
 	@echo; echo "Tuning $(MODEL) for a chat workload under $(DEMO_SLO), two minutes:"
 	@$(BIN)/sixfold tune $(MODEL) --workload $(DEMO_CHAT) --concurrency 12 --slo "$(DEMO_SLO)" \
-	  --budget 2m --store build/demo.db --explorer sixfold-explorer.html || [ $$? = 3 ]
+	  --budget 2m --store build/demo.db || [ $$? = 3 ]
+	@rm -f build/advise.db* build/scoreboard.jsonl
+	@echo; echo "A forced fault, $(DEMO_FAULT): named, remedied and proven:"
+	@$(BIN)/sixfold advise --validate $(MODEL) --flags $(DEMO_FAULT) --workload $(DEMO_CHAT) \
+	  --concurrency 12 --slo "$(DEMO_SLO)" --store build/advise.db \
+	  --scoreboard build/scoreboard.jsonl || [ $$? = 3 ]
+	@[ ! -s build/scoreboard.jsonl ] || board="--scoreboard build/scoreboard.jsonl"; \
+	  $(BIN)/sixfold explore build/demo.db build/advise.db $$board -o sixfold-explorer.html
 
 test: $(VENV)/.dev model ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from concepts import concept_pages
 from records import RESULTS, ROOT, record_section
+from scoreboard_page import PAGE, board, scoreboard_pages
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README_RECORDS = ("engines", "demo", "throughput")
@@ -19,6 +20,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Every generated file and what it should hold."""
     yield ROOT / "docs" / "reference" / "cli.md", command_line()
     yield RESULTS / "tables.md", results_page()
+    yield from scoreboard_pages()
     yield from concept_pages()
     readme = ROOT / "README.md"
     yield readme, with_results(readme.read_text(encoding="utf-8"))
@@ -41,6 +43,8 @@ def command_line() -> str:
 def results_page() -> str:
     """All records."""
     parts = ["# Measured results", "Generated from the records beside this page by `make docs`."]
+    if board():
+        parts.append(f"What came of advice that was tried: the [scoreboard]({PAGE}).")
     parts += [record_section(path.stem, "##") for path in sorted(RESULTS.glob("*.json"))]
     return "\n\n".join(parts) + "\n"
 

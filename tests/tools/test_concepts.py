@@ -5,7 +5,7 @@ import pytest
 
 import concepts
 from checks import cards
-from sixfold.strategies import CARDS, Knob
+from sixfold.strategies import CARDS, COMPLAINTS, CONSTRAINTS, STAGES, Knob
 
 PREFIX = next(card for card in CARDS if card.name == "prefix caching")
 
@@ -25,11 +25,36 @@ def test_switches_are_told(knob, cells):
 
 def test_every_card_has_a_page_that_the_index_names():
     pages = {path.name: text for path, text in concepts.concept_pages()}
-    assert len(pages) == len(CARDS) + 1
+    assert len(pages) == len(CARDS) + 2
+    assert "(match.md)" in pages["README.md"]
     for card in CARDS:
         assert f"({card.slug}.md)" in pages["README.md"]
         for text in (card.what, card.bottleneck, card.symptom, card.pays, card.not_when):
             assert text in pages[f"{card.slug}.md"]
+        for text in (card.costs, ", ".join(card.relieves), STAGES[card.stage].name):
+            assert text in pages[f"{card.slug}.md"]
+        assert all(why in pages[f"{card.slug}.md"] for why in card.answers.values())
+
+
+def test_the_page_that_matches_has_every_question_text_and_switch():
+    text = concepts.match_page()
+    for constraint in CONSTRAINTS:
+        assert f"\n| {constraint} | [" in text
+    for complaint in COMPLAINTS:
+        assert f"\n### {concepts.capital(complaint)}\n" in text
+    for number, stage in enumerate(STAGES, 1):
+        assert f"\n{number}. **{concepts.capital(stage.name)}.** {stage.what} [" in text
+    for card in CARDS:
+        for said in (*card.answers.values(), card.pays, card.not_when, card.costs, card.metric):
+            assert said in text
+        for knob in card.knobs.values():
+            assert f"| {concepts.switch(knob)[0]} |" in text
+
+
+def test_planned_techniques_are_marked():
+    text = concepts.match_page()
+    assert "[speculative decoding](speculative-decoding.md)\\*" in text
+    assert "[prefix caching](prefix-caching.md)\\*" not in text
 
 
 def test_slugs_do_not_meet_the_family_pages():
@@ -72,6 +97,32 @@ def test_a_card_that_promises_too_much_is_found(changes, fault):
     flags = cards.serve_flags()
     found = [*cards.place_faults(card), *cards.built_faults(card), *cards.knob_faults(card, flags)]
     assert any(fault in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"relieves": ()}, "relieves nothing"),
+        ({"relieves": ("cost", "speed")}, "no constraint"),
+        ({"relieves": ("cost", "cost")}, "twice"),
+        ({"answers": {"it is slow": "When it is slow."}}, "no symptom"),
+        ({"answers": {"tail latency jumps": ""}}, "empty text"),
+        ({"costs": ""}, "empty text"),
+        ({"stage": len(STAGES)}, "is none of the"),
+        ({"stage": -1}, "is none of the"),
+    ],
+)
+def test_a_card_that_answers_nothing_known_is_found(changes, fault):
+    assert list(cards.use_faults(PREFIX)) == []
+    found = list(cards.use_faults(msgspec.structs.replace(PREFIX, **changes)))
+    assert len(found) == 1 and fault in found[0]
+
+
+def test_questions_with_too_few_answers_are_found():
+    assert list(cards.choice_faults(CARDS)) == []
+    found = "\n".join(cards.choice_faults([PREFIX]))
+    assert "cost: 1 cards answer it" in found and "which parallelism?: 0 cards" in found
+    assert f"{STAGES[0].name}: nothing is adopted" in found
 
 
 def test_the_benchmark_has_cases():

@@ -1,7 +1,10 @@
-"""Strategy cards can't rot: every path, test, benchmark and flag that one names must exist."""
+"""Strategy cards can't rot: every path, test, benchmark and flag that one names must exist.
+
+Nor may they leave a constraint or a symptom with a single answer, or none.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 PLACE = "src/sixfold/strategies"
 BENCHMARK = "benchmarks/strategies.py"
 CASES = "benchmarks/strategy_cases.py"
+FEWEST = 2
+"""Techniques that a constraint or a symptom must have, so that there is a choice."""
 
 
 def check_cards() -> Iterator[Finding]:
@@ -22,11 +27,13 @@ def check_cards() -> Iterator[Finding]:
     flags, cases = serve_flags(), measured_cases()
     for card in CARDS:
         faults = [*place_faults(card), *built_faults(card), *knob_faults(card, flags)]
+        faults += use_faults(card)
         if (card.benchmark == BENCHMARK) != (card.name in cases):
             faults.append(f"has a case in {CASES} or {BENCHMARK} as its benchmark, but not both")
         yield from (Finding(PLACE, 1, f"{card.name}: {fault}") for fault in faults)
     for name in sorted(cases - {card.name for card in CARDS}):
         yield Finding(CASES, 1, f"{name}: there is no such card")
+    yield from (Finding(PLACE, 1, fault) for fault in choice_faults(CARDS))
 
 
 def place_faults(card: "Card") -> Iterator[str]:
@@ -61,6 +68,35 @@ def knob_faults(card: "Card", flags: set[str]) -> Iterator[str]:
     for argument in arguments:
         if argument.startswith("--") and argument not in flags:
             yield f"knob: serve has no {argument}"
+
+
+def use_faults(card: "Card") -> Iterator[str]:
+    """Constraints, symptoms and stages that there are not, and texts that are empty."""
+    from sixfold.strategies import COMPLAINTS, CONSTRAINTS, STAGES
+
+    if not card.relieves or not set(card.relieves) <= set(CONSTRAINTS):
+        yield "relieves nothing, or what is no constraint"
+    if len(set(card.relieves)) < len(card.relieves):
+        yield "names a constraint twice"
+    if not set(card.answers) <= set(COMPLAINTS):
+        yield "answers what is no symptom"
+    if card.stage not in range(len(STAGES)):
+        yield f"stage {card.stage} is none of the {len(STAGES)}"
+    if not card.costs or not all(card.answers.values()):
+        yield "has an empty text"
+
+
+def choice_faults(cards: "Sequence[Card]") -> Iterator[str]:
+    """Constraints and symptoms with too few answers, and stages at which nothing is adopted."""
+    from sixfold.strategies import COMPLAINTS, CONSTRAINTS, STAGES
+
+    uses = [name for card in cards for name in (*card.relieves, *card.answers)]
+    for name in (*CONSTRAINTS, *COMPLAINTS):
+        if uses.count(name) < FEWEST:
+            yield f"{name}: {uses.count(name)} cards answer it, at least {FEWEST} should"
+    for number, stage in enumerate(STAGES):
+        if all(card.stage != number for card in cards):
+            yield f"{stage.name}: nothing is adopted at this stage"
 
 
 def measured_cases() -> set[str]:

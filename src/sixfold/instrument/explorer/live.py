@@ -19,6 +19,7 @@ import msgspec
 
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
+from sixfold.instrument.advisor.scoreboard import Entry
 from sixfold.instrument.explorer.page import plain, render
 from sixfold.instrument.store.follow import is_under_way, points_after
 
@@ -43,12 +44,18 @@ class LiveServer:
     """Serves a store's points while it is open; use it as a context manager."""
 
     def __init__(
-        self, store: Path, title: str, port: int = 0, others: Sequence[Point] = ()
+        self,
+        store: Path,
+        title: str,
+        port: int = 0,
+        others: Sequence[Point] = (),
+        scoreboard: Sequence[Entry] = (),
     ) -> None:
         """Listen. `others` are shown beside the store's points. Raises ConfigError."""
         self._store = store
         self._title = title
         self._others = [plain(point) for point in others]
+        self._scoreboard = scoreboard
         self._asked = 0.0
         self._farewell = threading.Event()
         points_after(store, 0, 1)
@@ -103,7 +110,8 @@ class LiveServer:
         points = [plain(point) for _, point in rows]
         here = {point["id"] for point in points}
         points += [point for point in self._others if point["id"] not in here]
-        return render(points, self._title, live_after=rows[-1][0] if rows else 0).encode()
+        after = rows[-1][0] if rows else 0
+        return render(points, self._title, after, self._scoreboard).encode()
 
     def points(self, after: int) -> bytes:
         """Points after a number as JSON, and whether the run goes on."""

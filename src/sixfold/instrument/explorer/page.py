@@ -8,7 +8,7 @@ it while a run appends (live.py).
 import base64
 import hashlib
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,16 @@ from sixfold.core.metric_names import METRICS
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.core.slo_presets import PRESETS
+from sixfold.instrument.advisor.match import QUESTIONS, adoption, matches, techniques
+from sixfold.instrument.advisor.scoreboard import Entry
+from sixfold.instrument.advisor.tally import rows
 from sixfold.instrument.telemetry.sampler import CANONICAL
+from sixfold.strategies import ENGINES
 
-SCRIPTS = ("model.js", "state.js", "chart.js", "controls.js", "panels.js", "table.js", "app.js")
+SCRIPTS = (
+    "model.js", "state.js", "chart.js", "controls.js", "panels.js", "table.js", "guide.js",
+    "scoreboard.js", "app.js",
+)  # fmt: skip
 """Concatenated in this order into one closed scope."""
 LIVE_SCRIPT = "live.js"
 """Goes before the last one, in a page that is served while points arrive; no other page asks."""
@@ -30,13 +37,16 @@ SIGNS = {"<": "<", "<=": "\u2264", ">": ">", ">=": "\u2265"}
 """Comparisons as the page writes them."""
 
 
-def write_page(points: Iterable[Point], path: Path, title: str) -> int:
+def write_page(
+    points: Iterable[Point], path: Path, title: str, scoreboard: Sequence[Entry] = ()
+) -> int:
     """Write the page (an old one is replaced when the new one is whole); the number of points.
 
-    Raises ConfigError if the place can't be written.
+    `scoreboard`: verdicts on advice, for a panel of their own. Raises ConfigError if the place
+    can't be written.
     """
-    rows = [plain(point) for point in points]
-    text = render(rows, title)
+    shown = [plain(point) for point in points]
+    text = render(shown, title, scoreboard=scoreboard)
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -45,10 +55,15 @@ def write_page(points: Iterable[Point], path: Path, title: str) -> int:
         raise ConfigError(
             f"can't write {path.name}: {error.strerror}", "name another file with -o"
         ) from error
-    return len(rows)
+    return len(shown)
 
 
-def render(points: list[dict[str, Any]], title: str, live_after: int | None = None) -> str:
+def render(
+    points: list[dict[str, Any]],
+    title: str,
+    live_after: int | None = None,
+    scoreboard: Sequence[Entry] = (),
+) -> str:
     """The page's text; equal points give equal text.
 
     With `live_after` it is a page to serve: it asks its server for points after that number.
@@ -61,7 +76,13 @@ def render(points: list[dict[str, Any]], title: str, live_after: int | None = No
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
-    settings = {"presets": presets(), "metrics": metrics(), "live_after": live_after}
+    settings = {
+        "presets": presets(),
+        "metrics": metrics(),
+        "guide": guide(),
+        "scoreboard": msgspec.to_builtins(rows(scoreboard)),
+        "live_after": live_after,
+    }
     parts = {
         "title": html.escape(title),
         "policy": policy,
@@ -99,6 +120,26 @@ def metrics() -> list[dict[str, str]]:
         {"name": name, "unit": metric.unit, "better": "min" if metric.lower_is_better else "max"}
         for name, metric in (METRICS | seen).items()
     ]
+
+
+def guide() -> dict[str, Any]:
+    """Every constraint and symptom with its techniques in order, and what their cards say."""
+    return {
+        "questions": [
+            {
+                "kind": question.kind,
+                "text": question.text,
+                "matches": [{"name": m.technique.name, "why": m.why} for m in matches(question)],
+            }
+            for question in QUESTIONS
+        ],
+        "techniques": msgspec.to_builtins(techniques()),
+        "adoption": [
+            {"name": step.name, "what": step.what, "techniques": [t.name for t in step.techniques]}
+            for step in adoption()
+        ],
+        "engines": ENGINES,
+    }
 
 
 def embedded(value: object) -> str:

@@ -54,6 +54,8 @@ function redraw(quiet) {
     drawAxesControls(app.metrics, changed);
   }
   drawFacets(app.groups, changed);
+  drawGuide();
+  drawBoard();
   const told = best ? `${best.key} ${best.points.length}` : `none of ${shown.length}`;
   if (!quiet || told !== app.told) drawBest(best, shown, actions);
   app.told = told;
@@ -218,6 +220,8 @@ function listen() {
   const raw = () => app.shown.flatMap((g) => g.points);
   $("save-json").addEventListener("click", () => download("points.json", "application/json", JSON.stringify(raw(), null, 1)));
   $("save-csv").addEventListener("click", () => download("points.csv", "text/csv", csvOf(raw())));
+  $("guide").addEventListener("toggle", toggleGuide);
+  $("board").addEventListener("toggle", toggleBoard);
   $("skip").addEventListener("click", (event) => {
     event.preventDefault();
     $("table").focus();

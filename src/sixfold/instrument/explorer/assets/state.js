@@ -22,6 +22,11 @@ const state = {
   sort: null, // {column, down}
   open: "", // key of the group whose details are shown
   pair: [], // keys of the groups that are compared, at most two
+  guide: "", // constraint or symptom of the open guide; closed without one
+  guideEngine: "", // only techniques that this engine has a switch for
+  board: false, // whether the scoreboard is open
+  boardStrategy: "", // only trials of this one
+  boardSort: null, // {column, down}
 };
 
 const BUDGET = /^(.+?)(<|≤|>|≥)(-?[\d.eE+-]+)~(.*)$/;
@@ -42,6 +47,11 @@ function stateToHash() {
   if (state.sort) q.set("sort", (state.sort.down ? "-" : "") + state.sort.column);
   if (state.open) q.set("open", state.open);
   for (const key of state.pair) q.append("pair", key);
+  if (state.guide) q.set("guide", state.guide);
+  if (state.guide && state.guideEngine) q.set("guide.engine", state.guideEngine);
+  if (state.board) q.set("board", "open");
+  if (state.board && state.boardStrategy) q.set("board.strategy", state.boardStrategy);
+  if (state.board && state.boardSort) q.set("board.sort", (state.boardSort.down ? "-" : "") + state.boardSort.column);
   return q.toString();
 }
 
@@ -69,6 +79,19 @@ function stateFromHash(text, metrics) {
   state.sort = sort ? { column: sort.replace(/^-/, ""), down: sort.startsWith("-") } : null;
   state.open = q.get("open") || "";
   state.pair = q.getAll("pair").slice(0, 2);
+  const { questions, engines } = settings.guide;
+  state.guide = questions.some((question) => question.text === q.get("guide")) ? q.get("guide") : "";
+  state.guideEngine = engines.includes(q.get("guide.engine")) ? q.get("guide.engine") : "";
+  boardFromHash(q);
+}
+
+function boardFromHash(q) {
+  const tried = settings.scoreboard;
+  state.board = tried.length > 0 && q.get("board") === "open";
+  state.boardStrategy = tried.some((row) => row.strategy === q.get("board.strategy")) ? q.get("board.strategy") : "";
+  const sort = q.get("board.sort") || "";
+  const column = sort.replace(/^-/, "");
+  state.boardSort = BOARD_COLUMNS.some((c) => c.id === column) ? { column, down: sort.startsWith("-") } : null;
 }
 
 // The budgets of a preset whose metrics the points have, in units that people write.
