@@ -251,7 +251,7 @@ def main() -> int:
     parser.add_argument("--llama-server", default="", help="directory or program")
     parser.add_argument("--llama-model", default="", help="a .gguf file")
     parser.add_argument("--only", default="", help="cases with this in their names")
-    parser.add_argument("--show", type=Path, help="a directory for the advice in words, a file each")
+    parser.add_argument("--show", type=Path, help="a directory for the advice in words")
     parser.add_argument("--record", action="store_true", help="write docs/results/scenarios.*")
     a = parser.parse_args()
     bases: dict[str, Alone] = {}
