@@ -92,7 +92,7 @@ SIXFOLD = (
          flags={"batching": "static", "max_num_seqs": 8}, ttft=6, itl=30,
          expected=("batch-waits",)),
     Case(name="overload: open loop", workload="random:count=90,input=40,output=60", rate=6.0,
-         flags={"max_num_seqs": 8}, ttft=6, itl=4, expected=("overload",)),
+         flags={"max_num_seqs": 8}, ttft=6, itl=5, expected=("overload",)),
     Case(name="overload: bursts", workload="random:count=120,input=20,output=50", rate=8.0,
          flags={"max_num_seqs": 12}, ttft=6, itl=5, expected=("overload",)),
     Case(name="the client is the limit", kind="client", workload=SHORT, load=16, ttft=2, itl=1.5,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
+from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.instrument.advisor import symptoms
 from sixfold.instrument.advisor.conditions import (
@@ -20,6 +21,7 @@ from sixfold.instrument.advisor.conditions import (
     parse_rule,
 )
 from sixfold.instrument.advisor.diagnose import Diagnosis, diagnose
+from sixfold.instrument.advisor.evidence import of_point
 from sixfold.instrument.advisor.remedies import steps
 from sixfold.instrument.advisor.settings import OURS, complete, of_settings
 from sixfold.instrument.advisor.signals import SIGNALS, Reading, enabling, excesses
@@ -210,3 +212,16 @@ def test_the_tables_know_only_what_there_is(
         monkeypatch.setattr(symptoms, "HERE", tmp_path)
         with pytest.raises(ConfigError):
             symptoms.table.__wrapped__()
+
+
+def test_a_client_s_lag_counts_only_where_it_explains_what_is_broken() -> None:
+    def bound(value: float, lag: float, cpu: float) -> float:
+        point = Point(
+            id="1", date="2026-01-01", engine="sixfold", model="m", values={"itl:p95": value},
+            client={"client_bound": True, "lag_p99": lag, "late_p99": 0.0, "cpu_share": cpu},
+        )  # fmt: skip
+        return of_point(point, parse_slo("itl:p95<100ms"))["client_bound"].value
+
+    assert bound(0.11, 0.02, 0.5) == 1, "without the lag it would be met"
+    assert bound(0.50, 0.02, 0.5) == 0, "the server is late, too"
+    assert bound(0.50, 0.02, 0.95) == 1, "a client out of CPU tells nothing of a server"

@@ -11,8 +11,9 @@ from typing import Any
 from sixfold.core.point import Point
 from sixfold.core.slo import Slo
 from sixfold.instrument.advisor.settings import of_settings
-from sixfold.instrument.advisor.signals import Reading, Readings, excesses
+from sixfold.instrument.advisor.signals import EXCESSES, Reading, Readings, excesses
 from sixfold.instrument.advisor.window import Window
+from sixfold.instrument.loadgen.selfcheck import MAX_CPU
 from sixfold.instrument.telemetry.histograms import statistics
 from sixfold.instrument.telemetry.series import rise
 
@@ -61,7 +62,7 @@ def of_point(point: Point, slo: Slo) -> Readings:
     if "hit_share" not in readings and (cached := point.values.get("cached_rate")) is not None:
         readings["hit_share"] = Reading(cached, "measured", "cached tokens in the answers")
     if "client_bound" in point.client:
-        bound = float(bool(point.client["client_bound"]))
+        bound = float(_client_explains(point, slo))
         readings["client_bound"] = Reading(bound, "measured", "the client's self-check")
     if "error_rate" in point.values:
         readings["error_share"] = Reading(point.values["error_rate"], "measured", "the client")
@@ -71,6 +72,22 @@ def of_point(point: Point, slo: Slo) -> Readings:
         readings["context_slope"] = Reading(slope, "measured", "time per token by context")
     readings |= _pressure(readings, point.engine)
     return readings | of_settings(point.engine, point.config)
+
+
+def _client_explains(point: Point, slo: Slo) -> bool:
+    """Whether the client was a limit, and what it lagged is why the objective is broken.
+
+    A client on the server's own cores is late by milliseconds; seconds are not its fault.
+    """
+    client = point.client
+    if not client["client_bound"]:
+        return False
+    if client.get("cpu_share", 1.0) >= MAX_CPU:
+        return True
+    lag = max(client.get("lag_p99", 0.0), client.get("late_p99", 0.0))
+    seconds = [c for c in slo.clauses if c.metric in EXCESSES and c.key in point.values]
+    broken = [c for c in seconds if point.values[c.key] > c.bound]
+    return all(point.values[c.key] - lag <= c.bound for c in broken)
 
 
 def _latency_signals(known: Mapping[str, float], source: str) -> Readings:
@@ -197,13 +214,26 @@ def together(replicas: Sequence[Readings]) -> Readings:
         return dict(replicas[0])
     merged: Readings = {}
     for name in dict.fromkeys(name for one in replicas for name in one):
-        found = [one[name] for one in replicas if name in one]
-        if len(found) < len(replicas):
+        asked = [one for one in replicas if not (name in SERVED and _idle(one))]
+        found = [one[name] for one in asked if name in one]
+        if not found or len(found) < len(asked):
             continue  # a replica that does not tell leaves the whole unknown
         values = [reading.value for reading in found]
         value = _MERGE.get(name, max)(values)
         merged[name] = Reading(value, found[0].how, f"{found[0].source}, {len(found)} replicas")
     return merged | _unlike(replicas)
+
+
+SERVED = ("ttft_excess", "itl_excess", "e2e_excess", "ttft_mean", "itl_p50", "itl_tail",
+          "queue_share", "prefill_time", "prefill_share", "hit_share", "preempted_share",
+          "acceptance")  # fmt: skip
+"""What only requests that were served tell: of a replica that served none there is nothing."""
+
+
+def _idle(replica: Readings) -> bool:
+    """Whether it had nothing to do, and so can't tell how it does it."""
+    load = [replica[name].value for name in ("running_mean", "waiting_mean") if name in replica]
+    return len(load) == 2 and sum(load) < 0.1 and "ttft_mean" not in replica
 
 
 _MERGE: Mapping[str, Callable[[Sequence[float]], float]] = {
