@@ -138,7 +138,7 @@ HEALTHY = (
     Case(name="healthy: light chat", workload=CHAT, load=2, ttft=10, itl=6),
     Case(name="healthy: busy chat", workload=CHAT, load=12, ttft=60, itl=20),
     Case(name="healthy: KV full but fine", workload="random:count=16,input=200,output=100",
-         load=8, flags={"num_kv_blocks": 84}, ttft=100, itl=300),
+         load=8, flags={"num_kv_blocks": 80}, ttft=100, itl=300),
     Case(name="healthy: a queue that is short enough", workload=SHORT, load=12,
          flags={"max_num_seqs": 4}, ttft=100, itl=20),
     Case(name="healthy: static batches in time", workload=SHORT, load=8,
