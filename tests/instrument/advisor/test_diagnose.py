@@ -222,6 +222,7 @@ def test_a_client_s_lag_counts_only_where_it_explains_what_is_broken() -> None:
         )  # fmt: skip
         return of_point(point, parse_slo("itl:p95<100ms"))["client_bound"].value
 
+    assert bound(0.09, 0.02, 0.95) == 0, "nothing is broken"
     assert bound(0.11, 0.02, 0.5) == 1, "without the lag it would be met"
     assert bound(0.50, 0.02, 0.5) == 0, "the server is late, too"
     assert bound(0.50, 0.02, 0.95) == 1, "a client out of CPU tells nothing of a server"

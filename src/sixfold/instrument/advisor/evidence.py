@@ -80,13 +80,13 @@ def _client_explains(point: Point, slo: Slo) -> bool:
     A client on the server's own cores is late by milliseconds; seconds are not its fault.
     """
     client = point.client
-    if not client["client_bound"]:
+    seconds = [c for c in slo.clauses if c.metric in EXCESSES and c.key in point.values]
+    broken = [c for c in seconds if point.values[c.key] > c.bound]
+    if not client["client_bound"] or not broken:
         return False
     if client.get("cpu_share", 1.0) >= MAX_CPU:
         return True
     lag = max(client.get("lag_p99", 0.0), client.get("late_p99", 0.0))
-    seconds = [c for c in slo.clauses if c.metric in EXCESSES and c.key in point.values]
-    broken = [c for c in seconds if point.values[c.key] > c.bound]
     return all(point.values[c.key] - lag <= c.bound for c in broken)
 
 
