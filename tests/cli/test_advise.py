@@ -1,11 +1,9 @@
 """`sixfold advise`: what it says of servers and records, its exit codes, its files, its errors."""
 
 import json
-import time
 
 import msgspec
 import pytest
-from server_harness import PATIENCE, Server
 
 from instrument.advisor.pages import metrics, page, server
 from sixfold.cli.advise import ABSTAINED, FOUND
@@ -128,35 +126,23 @@ def test_mistakes_are_told_before_anything_runs(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def fake():
-    running = Server()
-    deadline = time.monotonic() + PATIENCE
-    while not running.ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield running
-    assert running.stop() == 0
-    running.close()
-
-
-def test_a_running_server_is_loaded_only_with_leave_and_with_care(fake, monkeypatch, capsys):
+def test_a_running_server_is_loaded_only_with_leave_and_with_care(fake_server, monkeypatch, capsys):
     monkeypatch.setattr(careful, "SECONDS", 0.5)
     small = "random:count=6,input=20,output=5,low=65,high=90"
     loaded = ("--allow-load", "--max-rate", "8", "--workload", small)
-    code = main(["advise", fake.url, "--slo", "ttft:p95<30s", *loaded])
+    code = main(["advise", fake_server.url, "--slo", "ttft:p95<30s", *loaded])
     err = capsys.readouterr().err
     assert code == 0 and err.count("objective met") == 3
     assert "8 sessions/s" in err
     # The first step that breaks the objective is the last one.
-    assert main(["advise", fake.url, "--slo", "ttft:p95<1us", *loaded]) in (FOUND, ABSTAINED)
+    assert main(["advise", fake_server.url, "--slo", "ttft:p95<1us", *loaded]) in (FOUND, ABSTAINED)
     err = capsys.readouterr().err
     assert err.count("objective broken") == 1 and "objective met" not in err
-    assert main(["advise", fake.url, *loaded[:2], "1000"]) == 1
+    assert main(["advise", fake_server.url, *loaded[:2], "1000"]) == 1
 
 
-def test_our_own_server_tells_its_settings(fake):
-    (window,) = endpoint.look([endpoint.Replica(fake.url)], 0.0)
+def test_our_own_server_tells_its_settings(fake_server):
+    (window,) = endpoint.look([endpoint.Replica(fake_server.url)], 0.0)
     assert window.engine == "sixfold" and window.settings["batching"] == "continuous"
     assert "cache_dir" not in window.settings, "paths are nobody's business"
 

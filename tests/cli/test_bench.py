@@ -1,7 +1,6 @@
 """`sixfold bench` against a real server (with the fake engine): points, objectives, exit codes."""
 
 import json
-import time
 
 import pytest
 from server_harness import PATIENCE, Server
@@ -16,15 +15,8 @@ SMALL = "random:count=6,input=20,output=5,low=65,high=90"
 
 
 @pytest.fixture(scope="module")
-def server():
-    running = Server()
-    deadline = time.monotonic() + PATIENCE
-    while not running.ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield running
-    assert running.stop() == 0
-    running.close()
+def server(fake_server):
+    return fake_server
 
 
 def bench(server: Server, *arguments: str) -> int:

@@ -83,7 +83,7 @@ def test_three_tenths_of_the_runs_do_no_worse_than_random_and_tpe(real: grids.Re
 
 
 def test_three_tenths_of_the_runs_are_nearly_as_good_as_all(real: grids.Recorded) -> None:
-    """The target is 19 of 20, and is missed (docs/results/search.json): noise hides the best.
+    """The target is the test below; here, what noise leaves of it (docs/results/search.json).
 
     A run of 2-4 s differs by 4-10 % from the next, the best configurations by less. Who sees all
     runs but those held out can't do better than `ceiling`.
@@ -91,6 +91,13 @@ def test_three_tenths_of_the_runs_are_nearly_as_good_as_all(real: grids.Recorded
     ours = found_by(real, replay.SEARCHES["Search"])
     ceiling = replay.hits(one.unseen for one in replay.ceilings(real, SEEDS))
     assert replay.hits(one.unseen for one in ours) >= 0.8 * ceiling
+
+
+@pytest.mark.slow  # `make test-all` says that it is missed, and stays red until it is met
+def test_three_tenths_of_the_runs_find_the_best_in_19_of_20_seeds(real: grids.Recorded) -> None:
+    # The truth is the mean of repeats that the search did not see.
+    ours = found_by(real, replay.SEARCHES["Search"])
+    assert replay.hits(one.unseen for one in ours) >= 19
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ OURS: Mapping[str, Setting] = {
     "batching": "continuous",
 }
 """Our own engine's defaults; a test holds them to EngineConfig."""
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
 def complete(engine: str, flags: Mapping[str, Setting]) -> dict[str, Setting]:
@@ -71,9 +71,9 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return float(value)
     text = str(value).strip().lower()
-    if text in TRUE[:1] + TRUE[2:]:
+    if text in TRUE:
         return 1.0
-    if text in FALSE[:1] + FALSE[2:]:
+    if text in FALSE:
         return 0.0
     try:
         number = float(text)

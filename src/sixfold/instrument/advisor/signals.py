@@ -131,9 +131,3 @@ def _worst(shares: list[float | None]) -> float | None:
     if not known or (len(known) < len(shares) and max(known) <= 1):
         return None
     return max(known)
-
-
-def unbounded(slo: Slo) -> tuple[str, ...]:
-    """Latencies that the objective does not speak of."""
-    spoken = {EXCESSES.get(clause.metric) for clause in slo.clauses}
-    return tuple(name for name in ("ttft_excess", "itl_excess") if name not in spoken)

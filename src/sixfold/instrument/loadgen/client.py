@@ -3,7 +3,6 @@
 Not here: bytes (http.py, framing.py), what a stream says (events.py), when to send (run.py).
 """
 
-import ipaddress
 import ssl
 import time
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from sixfold.core.addresses import is_loopback
 from sixfold.core.errors import ConfigError
 from sixfold.core.metrics import RequestTrace
 from sixfold.instrument.loadgen.events import Answer, error_message, read_answer
@@ -50,11 +50,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def loopback(self) -> bool:
         """Whether the server is on this machine."""
-        host = _parts(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(_parts(self.url).hostname or "")
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ is made here: a page of another site can't reach a server behind a proxy on this
 Not here: sockets (proxy).
 """
 
-import ipaddress
 from collections.abc import Iterator
 
 import h11
 import msgspec
+
+from sixfold.core.addresses import is_loopback
 
 MAX_HEAD = 64 << 10
 """Bytes of a request's or a response's head."""
@@ -39,16 +40,6 @@ class RefusedError(Exception):
         self.message = message
         self.code = code
         """A word for the error's kind, as the answer and the trace have it."""
-
-
-def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses; a name that needs a look-up is not one."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_request(request: h11.Request, local_only: bool, max_body_bytes: int) -> None:

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import h11
 import msgspec
 
+from sixfold.core.addresses import is_loopback
 from sixfold.core.errors import ConfigError
 from sixfold.instrument.loadgen.client import Target
-from sixfold.instrument.recorder.heads import MAX_HEAD, is_loopback, own_answer
+from sixfold.instrument.recorder.heads import MAX_HEAD, own_answer
 from sixfold.instrument.recorder.held import Exchange
 from sixfold.instrument.recorder.link import BrokenError, Link, Side, Way
 

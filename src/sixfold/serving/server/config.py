@@ -6,11 +6,11 @@ so that the command line can read the fields without loading the server.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from sixfold.core.addresses import is_loopback
 from sixfold.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,16 +82,6 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value}, but must be in [{low}, {high}]")
-
-
-def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses; a name that would need a look-up is not one."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def run_server(

@@ -13,8 +13,8 @@ import traceback
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sixfold.core.addresses import is_loopback
 from sixfold.core.errors import OverloadedError, SixfoldError
-from sixfold.serving.server.config import is_loopback
 from sixfold.serving.server.http_errors import HttpError, error_response
 from sixfold.serving.server.state import ServerState
 
