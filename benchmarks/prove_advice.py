@@ -13,7 +13,7 @@ from statistics import fmean
 
 from recording import RESULTS, ROOT, save
 from scenario_cases import CASES, Case
-from scenarios import Alone, alone, objective, spec_of
+from scenarios import Alone, alone, arguments, objective, spec_of
 from sixfold.core.errors import SixfoldError
 from sixfold.core.point import Point
 from sixfold.core.record import Measure
@@ -98,11 +98,7 @@ def judged(found: dict[str, Verdict]) -> dict[str, dict[str, Measure]]:
 
 def main() -> int:
     """Examine, try, keep."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--llama-server", default="", help="directory or program")
-    parser.add_argument("--llama-model", default="", help="a .gguf file")
-    parser.add_argument("--only", default="", help="cases with this in their names")
+    parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=1, help="remedies of a case to try")
     parser.add_argument("--truth", type=int, default=0, metavar="PAIRS", help="go on to so many")
     parser.add_argument("--record", action="store_true", help="write docs/results")

@@ -244,13 +244,19 @@ def keep(a: argparse.Namespace, found: list[Seen], misses: int) -> None:
          "Healthy ones are right where nothing is advised.")  # fmt: skip
 
 
-def main() -> int:
-    """Run all, say each, keep."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(about: str) -> argparse.ArgumentParser:
+    """What scripts that force cases ask for: engines, and which cases."""
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--llama-server", default="", help="directory or program")
     parser.add_argument("--llama-model", default="", help="a .gguf file")
     parser.add_argument("--only", default="", help="cases with this in their names")
+    return parser
+
+
+def main() -> int:
+    """Run all, say each, keep."""
+    parser = arguments(__doc__)
     parser.add_argument("--show", type=Path, help="a directory for the advice in words")
     parser.add_argument("--record", action="store_true", help="write docs/results/scenarios.*")
     a = parser.parse_args()

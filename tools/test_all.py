@@ -61,6 +61,10 @@ def stages() -> dict[str, Stage]:
             ("tests/engine/models/test_fuzz_parsers.py",),
             {"SIXFOLD_FUZZ_CASES": "100000"},
         ),
+        "search": Stage(
+            "97 % of the best in 19 of 20 seeds on recorded grids",
+            ("-m", "slow", "tests/instrument/tuner/test_recorded_grids.py"),
+        ),
         "kills": Stage(
             "a tuner killed and resumed 50 times",
             ("tests/instrument/tuner/test_kills.py",),

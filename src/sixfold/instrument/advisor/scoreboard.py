@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.instrument.advisor.remedies import Step
 from sixfold.instrument.advisor.validate import Verdict
@@ -74,7 +75,10 @@ def append(path: Path, entries: Iterable[Entry]) -> None:
 
 def read(path: Path) -> list[Entry]:
     """All entries, in order. Raises ConfigError that names a line that is none."""
-    return list(read_records(path, Entry))
+    entries = list(read_records(path, Entry))
+    if any(entry.format != FORMAT for entry in entries):
+        raise ConfigError(f"{path.name} is of another format", "read it with the version it is of")
+    return entries
 
 
 def summary(entries: Iterable[Entry]) -> dict[str, int]:
