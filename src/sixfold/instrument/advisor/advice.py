@@ -162,6 +162,8 @@ def _unsound(windows: Sequence[Window], seen: Sequence[Window], engines: Sequenc
         return "no metrics could be read"
     if len(seen) < len(windows):
         return f"{len(windows) - len(seen)} of {len(windows)} replicas can't be read: see to them"
+    if all(window.grown.get("generation_tokens") == 0 for window in seen):
+        return "nothing was generated meanwhile: look while it is in use, or longer (--look 60s)"
     if len(engines) > 1:
         return f"these are different engines: {', '.join(engines)}; ask about one at a time"
     return ""

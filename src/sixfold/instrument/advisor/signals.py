@@ -27,7 +27,7 @@ PAGE = {
     "vllm": "its /metrics page tells; was it started with --disable-log-stats?",
     "sglang": "start with --enable-metrics",
     "llamacpp": "start with --metrics",
-    "sixfold": "its /metrics page tells",
+    "sixfold": "its /metrics page tells, once a few requests have ended",
 }
 _NOT_TOLD = {"llamacpp": f"llama.cpp does not tell: {BENCH}", "any": BENCH}
 
