@@ -1,13 +1,16 @@
 """`sixfold advise`: what it says of servers and records, its exit codes, its files, its errors."""
 
 import json
+import subprocess
+import sys
 
 import msgspec
 import pytest
 
 from instrument.advisor.pages import metrics, page, server
-from sixfold.cli.advise import ABSTAINED, FOUND
+from sixfold.cli.advise import ABSTAINED, FOUND, parser
 from sixfold.cli.main import main
+from sixfold.cli.tune import seconds
 from sixfold.core.point import Point
 from sixfold.instrument.advisor import careful, endpoint
 from sixfold.instrument.store.store import Store
@@ -33,6 +36,23 @@ def test_a_healthy_server(capsys):
     with server(metrics(page)) as url:
         assert advise(url, "--look", "0.05") == 0
     assert "HEALTHY" in capsys.readouterr().out
+
+
+def test_a_first_answer_needs_no_native_module_and_no_minute():
+    """Where no compiler was, and no wheel fits."""
+    without = """
+import sys
+sys.modules["sixfold.engine.kernels._native"] = None
+from sixfold.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+    with server(metrics(page)) as url:
+        arguments = ["advise", url, "--look", "0.05", "--slo", SLO]
+        done = subprocess.run([sys.executable, "-c", without, *arguments],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "HEALTHY" in done.stdout
+    assert seconds(parser().parse_args([]).look) <= 30
 
 
 def test_a_cause_its_steps_and_the_plan_to_hand_over(tmp_path, capsys):

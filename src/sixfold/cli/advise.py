@@ -27,10 +27,14 @@ EXAMPLES = """examples:
   sixfold advise --prometheus http://127.0.0.1:9090 --window 24h --slo "ttft:p95<1s"
   sixfold advise --validate smollm2-135m --flags "max_num_seqs=2" --workload chat:count=12 \\
       --concurrency 12 --slo "ttft:p95<1s;itl:p95<100ms"
+  sixfold advise --validate smollm2-135m --engine sixfold --allow-restart \\
+      --set max_num_seqs=2 --set batching=continuous \\
+      --start-command "sixfold serve {model} --port {port} --max-num-seqs 2 {args}"
 
 Servers are only read: their metrics pages, and what they tell of their settings. With --validate an
 engine is started here and loaded; with --allow-load a running server is sent requests, at most
---max-rate of them, and no more once the objective breaks.
+--max-rate of them, and no more once the objective breaks; with --allow-restart commands of your
+own may start and stop a server, once for every run.
 Exit code 0: the objective is met; 1: an error; 3: a cause was found; 4: it abstained."""
 
 FOUND, ABSTAINED = 3, 4
@@ -80,6 +84,13 @@ def _add_validation(p: argparse.ArgumentParser) -> None:
     v.add_argument("--engine", default="sixfold", help="(%(default)s)")
     v.add_argument("--executable", default="", help="the engine's program, where it is not ours")
     v.add_argument("--flags", default="", metavar="K=V;K=V", help="as it is started now")
+    v.add_argument("--start-command", default="", metavar="TEMPLATE",
+                   help="starts a server of yours that takes --engine's flags, with {port}, {args} "
+                   "and {model}")  # fmt: skip
+    v.add_argument("--stop-command", default="", metavar="TEMPLATE",
+                   help="stops it, where ending the start command is not enough")  # fmt: skip
+    v.add_argument("--allow-restart", action="store_true",
+                   help="these commands may run, once for every run")  # fmt: skip
     v.add_argument("--workload", default=WORKLOAD, help="what to send (%(default)s)")
     v.add_argument("--steps", type=int, default=1, help="how many remedies to try (%(default)s)")
     v.add_argument("--store", default="sixfold-advise.db", metavar="FILE", help="(%(default)s)")
@@ -102,6 +113,8 @@ def run(argv: list[str]) -> int:
     if sum(ways) != 1:
         hint = "give one of: URLs, --record FILE, --prometheus URL, --validate MODEL"
         raise ConfigError("what should be looked at?", hint)
+    if (a.start_command or a.stop_command or a.allow_restart) and not a.validate:
+        raise ConfigError("nothing is restarted without --validate MODEL", "see --help")
     if a.report:
         check_path(Path(a.report))
     slo, extra = parse_slo(a.slo), settings_of(a.set)
@@ -279,10 +292,11 @@ def _validated(a: argparse.Namespace, slo: "Slo", extra: "Mapping[str, Setting]"
     def say(text: str) -> None:
         print(f"  {text}", file=sys.stderr, flush=True)
 
+    subject = _subject(a, slo)
     logs = Path(a.store).resolve().parent / "sixfold-logs"
     entries: list[Entry] = []
     with Store(Path(a.store)) as store, Runner(logs, say, progress_bar()) as runner:
-        loop = Loop(_subject(a, slo), runner, store)
+        loop = Loop(subject, runner, store)
         advice = loop.examine(extra, _of_trace(a))
         if not a.json:
             print("\n".join(lines(advice)), flush=True)
@@ -315,6 +329,7 @@ def _proven(a: argparse.Namespace, advice: "Advice", entries: "list[Entry]") -> 
 
 def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
     from sixfold.instrument.advisor.proof import Subject
+    from sixfold.instrument.backends import backend
     from sixfold.instrument.backends.flags import check_flags
     from sixfold.instrument.backends.grid import parse_grid
     from sixfold.instrument.backends.spec import EngineSpec
@@ -323,8 +338,17 @@ def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
     from sixfold.instrument.measure import Job, check
     from sixfold.instrument.workloads.presets import parse_workload
 
+    _check_consent(a)
     flags = {name.replace("-", "_"): value for name, value in parse_grid(a.flags)[0].items()}
-    spec = EngineSpec(engine=a.engine, model=a.validate, executable=a.executable, flags=flags)
+    spec = EngineSpec(
+        engine="command" if a.start_command else a.engine,
+        model=a.validate,
+        executable=a.executable,
+        flags=flags,
+        start_command=a.start_command,
+        stop_command=a.stop_command,
+        ready_path=backend(a.engine).ready_path if a.start_command else "",
+    )
     check_flags(spec)
     job = Job(
         target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
@@ -335,4 +359,24 @@ def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
         limits=Limits(seconds=a.seconds),
     )
     check(job)
-    return Subject(spec=spec, job=job, workload=a.workload)
+    speaks = a.engine if a.start_command else ""
+    return Subject(spec=spec, job=job, workload=a.workload, speaks=speaks)
+
+
+def _check_consent(a: argparse.Namespace) -> None:
+    """A server of the user's is restarted by their command and with their word, or not at all."""
+    from sixfold.core.errors import ConfigError
+    from sixfold.instrument.backends.command import EXAMPLE
+
+    if a.engine in ("command", "openai"):
+        hint = (
+            'say whose flags it takes, and how it is started: --engine vllm --start-command "..."'
+        )
+        raise ConfigError(f"--engine {a.engine} can't be given a remedy's flags", hint)
+    if a.start_command and not a.allow_restart:
+        hint = "add --allow-restart if this server may be started and stopped for every run"
+        raise ConfigError("--start-command is not run without consent", hint)
+    if a.start_command and not ("{port}" in a.start_command and "{args}" in a.start_command):
+        raise ConfigError("the start command needs {port} and {args}", f"such as: {EXAMPLE}")
+    if (a.stop_command or a.allow_restart) and not a.start_command:
+        raise ConfigError("there is no command that starts a server", 'add --start-command "..."')

@@ -138,4 +138,5 @@ def test_versions_and_settings_are_asked_where_the_page_does_not_tell() -> None:
         return (200, b'{"version": "9.9.9"}') if path == "/version" else (200, page(n))
 
     found = seen(newer)
-    assert any("vllm 9.9.9 is not among the versions" in text for text in found)
+    assert any("this is vllm 9.9.9; tested with 0.32.0" in text for text in found)
+    assert any("vllm tells no version; tested with" in text for text in seen(metrics(page)))

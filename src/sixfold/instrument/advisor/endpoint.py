@@ -17,6 +17,7 @@ from sixfold.core.errors import ConfigError
 from sixfold.instrument.advisor.window import Setting, Window
 from sixfold.instrument.backends import backend
 from sixfold.instrument.backends.aliases import GAUGES, HISTOGRAMS, TOKEN_HISTOGRAMS
+from sixfold.instrument.backends.base import version_words
 from sixfold.instrument.backends.fetch import fetch
 from sixfold.instrument.backends.scrape import Scrape, canonical, histogram, parse
 from sixfold.instrument.backends.spec import Request
@@ -106,7 +107,8 @@ class Replica:
         if kind.version is not None:
             told = self._json(kind.version[0]).get(kind.version[1])
             version = str(told) if isinstance(told, str) else ""
-        return version, settings, _version_note(engine, version)
+        words = version_words(kind, version)
+        return version, settings, (words,) if words else ()
 
     def _json(self, path: str) -> dict[str, Any]:
         try:
@@ -225,19 +227,3 @@ def _unknown_page(page: Scrape) -> str:
     names = sorted(page.samples)
     shown = f"it begins with {names[0]}" if names else "it holds no metric"
     return f"the metrics page is no engine's that is known ({shown}): {HINT}"
-
-
-def _version_note(engine: str, version: str) -> tuple[str, ...]:
-    """Said, not guessed: a version outside those that were run."""
-    tested = backend(engine).tested
-    if tested is None or not version:
-        return ()
-    numbers = [_numbers(text) for text in (tested[0], version, tested[1])]
-    if numbers[0] <= numbers[1] <= numbers[2]:
-        return ()
-    span = tested[0] if tested[0] == tested[1] else f"{tested[0]} to {tested[1]}"
-    return (f"{engine} {version} is not among the versions that were tested ({span})",)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text)[:3]]

@@ -31,6 +31,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     workload: str
     """As the user wrote it."""
     rules: CallRules = CallRules()
+    speaks: str = ""
+    """Whose flags the server takes, where a command of the user's starts it; empty: the spec's."""
 
     @property
     def name(self) -> str:
@@ -70,6 +72,9 @@ class Loop:
         if point.status != "ok":
             raise ConfigError(f"the engine as it is can't be measured: {point.reason}", "see above")
         assert subject.job.slo is not None
+        if subject.speaks:
+            # The user's command may set what is not among the flags: defaults are not known.
+            point = msgspec.structs.replace(point, engine=subject.speaks, command="")
         return of_record(point, subject.job.slo, extra, told)
 
     def try_step(self, step: Step, tell: Callable[[str, Point], None]) -> Entry:

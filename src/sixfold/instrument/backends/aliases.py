@@ -103,7 +103,10 @@ HISTOGRAMS: dict[str, tuple[str, ...]] = {
         "sglang:inter_token_latency_seconds",
         "sglang:time_per_output_token_seconds",
     ),
-    "tpot": ("vllm:request_time_per_output_token_seconds",),
+    "tpot": (
+        "vllm:request_time_per_output_token_seconds",
+        "sglang:request_time_per_output_token_seconds",
+    ),
     "e2e": ("vllm:e2e_request_latency_seconds", "sglang:e2e_request_latency_seconds"),
 }
 """Histograms of seconds. The older "time per output token" is a histogram of gaps: itl."""

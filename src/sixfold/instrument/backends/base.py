@@ -229,9 +229,11 @@ def was_tested(engine: EngineKind, version: str) -> bool:
 
 def version_words(engine: EngineKind, version: str) -> str:
     """What to say of a version that runs: nothing, if it lies in the range that was tested."""
-    if engine.tested is None or not version or was_tested(engine, version):
+    tested = tested_words(engine)
+    if not tested or was_tested(engine, version):
         return ""
-    return f"this is {engine.name} {version}, {tested_words(engine)}"
+    known = f"this is {engine.name} {version}" if version else f"{engine.name} tells no version"
+    return f"{known}; {tested}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
