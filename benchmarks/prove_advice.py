@@ -13,7 +13,7 @@ from statistics import fmean
 
 from recording import RESULTS, ROOT, save
 from scenario_cases import CASES, Case
-from scenarios import Alone, alone, arguments, objective, spec_of
+from scenarios import Alone, alone, arguments, asked, objective, spec_of
 from sixfold.core.errors import SixfoldError
 from sixfold.core.point import Point
 from sixfold.core.record import Measure
@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write docs/results")
     a = parser.parse_args()
     cases = [case for case in CASES if case.expected and case.kind == "bench" and not case.rate
-             and a.only in case.name and (case.engine == "sixfold" or a.llama_server)]  # fmt: skip
+             and asked(a, case) and (case.engine == "sixfold" or a.llama_server)]  # fmt: skip
     bases: dict[str, Alone] = {}
     entries: list[scoreboard.Entry] = []
     build = ROOT / "build"

@@ -215,7 +215,7 @@ def replicas_case(a: argparse.Namespace, case: Case, job: Job, first: Running) -
 
 def chosen(a: argparse.Namespace) -> list[Case]:
     """Those that can be run here."""
-    cases = [case for case in CASES if a.only in case.name]
+    cases = [case for case in CASES if asked(a, case)]
     return [case for case in cases if case.engine == "sixfold" or a.llama_server]
 
 
@@ -244,13 +244,20 @@ def keep(a: argparse.Namespace, found: list[Seen], misses: int) -> None:
          "Healthy ones are right where nothing is advised.")  # fmt: skip
 
 
+def asked(a: argparse.Namespace, case: Case) -> bool:
+    """Whether the case is among those that --only names."""
+    return any(part in case.name for part in a.only.split(";"))
+
+
 def arguments(about: str) -> argparse.ArgumentParser:
     """What scripts that force cases ask for: engines, and which cases."""
     parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--llama-server", default="", help="directory or program")
     parser.add_argument("--llama-model", default="", help="a .gguf file")
-    parser.add_argument("--only", default="", help="cases with this in their names")
+    parser.add_argument(
+        "--only", default="", help="cases with this in their names, or one of these: A;B"
+    )
     return parser
 
 
