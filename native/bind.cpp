@@ -96,6 +96,10 @@ NB_MODULE(_native, m) {
     d["int8_gop_s"] = limits.int8_gop_s;
     return d;
   });
+  nb::class_<LimitProbe>(m, "LimitProbe")
+      .def("__init__", [](LimitProbe* self, const std::string& isa, int threads) { new (self) LimitProbe(find_tier(isa), threads); })
+      .def("read", &LimitProbe::read, nb::call_guard<nb::gil_scoped_release>())
+      .def("arithmetic", &LimitProbe::arithmetic, nb::call_guard<nb::gil_scoped_release>());
   m.attr("SAMPLE_PARAMS_BYTES") = sizeof(SixfoldSampleParams);
   m.attr("SAMPLE_RESULT_BYTES") = sizeof(SixfoldSampleResult);
   nb::class_<Model>(m, "Model")

@@ -5,10 +5,14 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "pool.h"
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace sixfold {
 namespace {
+
+constexpr int64_t kReadBytes = 256 << 20, kReadChunks = 16; // chunks per thread
 
 using Clock = std::chrono::steady_clock;
 
@@ -41,14 +45,11 @@ void run_peak(const void* args, int64_t, int) {
 }
 
 // Best of the runs that fit the time: a probe looks for the limit, not for the average.
-template <class F> double best(double seconds, F run) {
+template <class F> double best(double seconds, F rate) {
   double top = 0;
   auto start = Clock::now();
-  do {
-    auto t = Clock::now();
-    double work = run();
-    top = std::max(top, work / seconds_since(t));
-  } while (seconds_since(start) < seconds);
+  do top = std::max(top, rate());
+  while (seconds_since(start) < seconds);
   return top;
 }
 
@@ -68,32 +69,44 @@ std::vector<const Kernels*> available_tiers() {
   return tiers;
 }
 
+LimitProbe::LimitProbe(const Kernels* kernels, int threads)
+    : kernels_(kernels), pool_(threads), data_((uint64_t*)std::aligned_alloc(2 << 20, (size_t)kReadBytes)),
+      sink_((size_t)pool_.threads() * kReadChunks * 8) {
+  if (!data_) return;
+#if defined(__linux__)
+  madvise(data_, (size_t)kReadBytes, MADV_HUGEPAGE);
+#endif
+  std::memset(data_, 1, (size_t)kReadBytes);
+}
+
+LimitProbe::~LimitProbe() { std::free(data_); }
+
+double LimitProbe::read() {
+  if (!data_) return 0;
+  const int64_t chunks = pool_.threads() * kReadChunks, words = kReadBytes / 8 / chunks / 16 * 16;
+  ReadArgs args = {data_, words, sink_.data()};
+  Phase phase = {run_read, &args, chunks};
+  auto begin = Clock::now();
+  pool_.run(&phase, 1);
+  return (double)(words * 8 * chunks) / 1e9 / seconds_since(begin);
+}
+
+double LimitProbe::arithmetic(int kind) {
+  const double operations = kernels_->peak(kind, 1); // of one iteration
+  if (operations == 0) return 0;
+  PeakArgs args = {kernels_, kind, 50000};
+  Phase phase = {run_peak, &args, pool_.threads() * 8};
+  auto begin = Clock::now();
+  pool_.run(&phase, 1);
+  return operations * (double)(args.iterations * phase.chunks) / 1e9 / seconds_since(begin);
+}
+
 Limits probe_limits(const Kernels* kernels, int threads, double seconds) {
-  Pool pool(threads);
-  const int64_t bytes = 256 << 20, chunks = pool.threads() * 16;
-  const int64_t words = bytes / 8 / chunks / 16 * 16;
-  uint64_t* data = (uint64_t*)std::aligned_alloc(2 << 20, (size_t)bytes);
-  if (!data) return {};
-  std::memset(data, 1, (size_t)bytes);
-  std::vector<uint64_t> sink((size_t)chunks * 8);
-  ReadArgs read = {data, words, sink.data()};
+  LimitProbe probe(kernels, threads);
   Limits limits{};
-  limits.read_gb_s = best(seconds / 4, [&] {
-    Phase phase = {run_read, &read, chunks};
-    pool.run(&phase, 1);
-    return (double)(words * 8 * chunks) / 1e9;
-  });
+  limits.read_gb_s = best(seconds / 4, [&] { return probe.read(); });
   double* results[] = {&limits.f32_gflop_s, &limits.bf16_gflop_s, &limits.int8_gop_s};
-  for (int kind = 0; kind < 3; kind++) {
-    PeakArgs args = {kernels, kind, 50000};
-    double operations = kernels->peak(kind, 1); // of one iteration
-    *results[kind] = operations == 0 ? 0 : best(seconds / 4, [&] {
-      Phase phase = {run_peak, &args, pool.threads() * 8};
-      pool.run(&phase, 1);
-      return operations * (double)(args.iterations * pool.threads() * 8) / 1e9;
-    });
-  }
-  std::free(data);
+  for (int kind = 0; kind < 3; kind++) *results[kind] = best(seconds / 4, [&] { return probe.arithmetic(kind); });
   return limits;
 }
 

@@ -3,7 +3,7 @@
 Owns the memory that native code works on and keeps it alive. Decides nothing about requests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sixfold.core.config import BLOCK_SIZE, RopeConfig
 from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
-from sixfold.engine.kernels.lower import lower
+from sixfold.engine.kernels.lower import Lowered, lower
 from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.packing import FORMATS, PANEL, PackedWeight, panel_bytes, round_up
 from sixfold.engine.kernels.program import Attention, Program
@@ -65,6 +65,21 @@ def probe_limits(isa: str, threads: int, seconds: float) -> dict[str, float]:
     return dict(_native.probe_limits(isa, threads, seconds))
 
 
+class LimitProbe:
+    """This machine's limits, each measured in milliseconds beside what is held against it."""
+
+    def __init__(self, isa: str, threads: int) -> None:
+        self._native = _native.LimitProbe(isa, threads)
+
+    def read(self) -> float:
+        """Bytes per second out of memory, all threads together."""
+        return float(self._native.read()) * 1e9
+
+    def arithmetic(self, kind: Literal["f32", "bf16", "int8"]) -> float:
+        """Operations per second of the tier's dot product; 0 where it has none."""
+        return float(self._native.arithmetic(("f32", "bf16", "int8").index(kind))) * 1e9
+
+
 class NativeModel:
     """A program on the native executor: the interface of `reference.ReferenceModel`.
 
@@ -79,7 +94,9 @@ class NativeModel:
         num_kv_blocks: Sequence[int],
         kv_dtype: Literal["f32", "bf16"],
         options: NativeOptions,
+        edit: Callable[[Lowered], None] | None = None,
     ) -> None:
+        """`edit` changes the lowered ops before they are built: to time some by themselves."""
         formats = {
             name: FORMATS.index(w.format)
             for name, w in weights.items()
@@ -87,6 +104,8 @@ class NativeModel:
         }
         self._program = program
         self._lowered = lower(program, formats, options.keep_all)
+        if edit is not None:
+            edit(self._lowered)
         self._model = _native.Model(options.isa, options.threads, options.max_tokens)
         self._num_kv_blocks = list(num_kv_blocks)
         self._f32 = kv_dtype == "f32"
