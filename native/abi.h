@@ -10,10 +10,12 @@ namespace sixfold {
 
 constexpr int kMR = 6;            // activation rows per register tile
 constexpr int kPanel = 32;        // weight columns per panel
-constexpr int kGroup = 32;        // K values per quantisation scale
+constexpr int kGroup = 32;        // K values per quantisation scale of a weight
+constexpr int kBlockGroups = 4;   // groups per quantisation scale of an activation (128 values)
 constexpr int kTile = 32;         // keys per softmax tile = tokens per KV block
 constexpr int kPartialTiles = 16; // tiles per attention partial (512 keys, at absolute multiples)
-constexpr int kMaxRows = 8;       // query rows per attention unit
+constexpr int kMaxRows = 8;       // query rows per attention tile
+constexpr int kUnitTiles = 4;     // tiles of rows that share what a unit reads of the KV cache
 constexpr int kMaxHeadDim = 256;
 constexpr int64_t kMaxK = 65536; // longest activation row (a stack buffer in the packing op)
 
@@ -30,14 +32,23 @@ struct Linear {
   int64_t panel_bytes;
   const uint8_t* data;
   const float* bias; // [panels * 32], or null
+  // W4, W8: columns whose activations are too large for their block's 8 bits are multiplied in
+  // bf16 beside the codes (a multiple of 2; 0: none).
+  int64_t outliers;
+  const int32_t* outlier_columns; // [outliers], ascending
+  const uint8_t* outlier_data;    // bf16 [panels][outliers / 2][32][2]
 };
 
 // Activations packed for the row panels of a GEMM: [row panel][K unit][MR] 32-bit units
-// (one float, two bf16, or four int8 codes), and for int8 one scale and one code sum per group.
+// (one float, two bf16, or four int8 codes). For int8 also, per block of 128, by how much the sum
+// so far is multiplied to be in units of this block's scale (behind the last block: that scale),
+// and per group of 32 what the codes' zero point or minimum adds: an int32 that a dot product
+// starts from, or a float that the weight's minimum is multiplied by.
 struct PackedRows {
   uint32_t* units;
-  float* scales;  // [row panel][K / 32][MR]
-  int32_t* sums;  // [row panel][K / 32][MR]
+  float* scales;      // [row panel][blocks + 1][MR]
+  int32_t* offsets;   // [row panel][K / 32][MR], floats if the weight is asymmetric
+  uint32_t* outliers; // [row panel][outliers / 2][MR] pairs of bf16
 };
 
 struct PackArgs {
@@ -45,10 +56,10 @@ struct PackArgs {
   int64_t ld;
   const int32_t* rows; // which rows, or null for all in order
   int64_t num_rows;
-  int64_t k, k_padded;
-  int32_t format;
+  const Linear* w; // whose K, format and outliers the rows are packed for
   const float* norm; // RMS norm weight [k], or null
   float eps;
+  float* sizes; // [k] to which |x| of all rows is added, or null
   PackedRows out;
 };
 
@@ -89,6 +100,7 @@ struct RopeKVArgs {
 // Query rows [row, row + rows) of one request and KV head (row = token * group + head in group)
 // against the partials [part, part_end). `split` >= 0: one piece of a unit whose `split_count`
 // partials, from `first_part` on, are kept in states `split`... and merged by the last to arrive.
+// Rows are taken in tiles of kMaxRows, which have a state each: [partial][tile].
 struct AttnUnit {
   int32_t request, kv_head, row, rows, part, part_end;
   int32_t split, split_count, merge, first_part;
@@ -133,7 +145,8 @@ struct Kernels {
   void (*pack)(const PackArgs&, int64_t panel_begin, int64_t panel_end);
   void (*gemm)(const GemmArgs&, int64_t panel_begin, int64_t panel_end);
   void (*rope_kv)(const RopeKVArgs&, int64_t row_begin, int64_t row_end);
-  // Runs one partial after the other and merges each into `total`, in order.
+  // Runs one partial after the other and merges each into `total`, in order. States are arrays of
+  // one per tile of rows; `store` has them for every partial.
   void (*attention)(const AttnArgs&, const AttnUnit&, AttnState* total, AttnState* partial,
                     AttnState* store);
   void (*attention_merge)(const AttnArgs&, const AttnUnit&, AttnState* total,

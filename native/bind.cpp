@@ -35,13 +35,15 @@ struct Model {
     for (size_t i = 0; i < ints.shape(0); i++) {
       const int64_t* v = ints.data() + i * ints.shape(1);
       const double* d = doubles.data() + i * doubles.shape(1);
-      ops.push_back({v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15], d[0], d[1]});
+      ops.push_back({v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], d[0], d[1]});
     }
     executor.set_ops(ops.data(), (int64_t)ops.size());
   }
-  void add_weight(int format, bool asym, int64_t n, int64_t k, uintptr_t data, int64_t panel_bytes, uintptr_t bias) {
+  void add_weight(int format, bool asym, int64_t n, int64_t k, uintptr_t data, int64_t panel_bytes, uintptr_t bias, int64_t outliers,
+                  uintptr_t outlier_columns, uintptr_t outlier_data) {
     executor.add_weight({format, asym, n, k, (k + kGroup - 1) / kGroup * kGroup, (n + kPanel - 1) / kPanel, panel_bytes,
-                         (const uint8_t*)data, (const float*)bias});
+                         (const uint8_t*)data, (const float*)bias, outliers, (const int32_t*)outlier_columns,
+                         (const uint8_t*)outlier_data});
   }
   void set_kv(int64_t group, uintptr_t arena, int64_t block_bytes, int64_t layer_bytes, int64_t page_bytes, int64_t num_blocks,
               bool f32, uintptr_t table, int64_t table_width) {
@@ -111,6 +113,8 @@ NB_MODULE(_native, m) {
       .def("set_head", [](Model& s, int64_t in, int64_t weight, int64_t norm, double eps) { s.executor.set_head({in, weight, norm, eps}); })
       .def("set_kv", &Model::set_kv)
       .def("prepare", [](Model& s) { s.executor.prepare(); })
+      .def("observe_inputs", [](Model& s) { s.executor.observe_inputs(); })
+      .def("input_sizes", [](Model& s, int64_t weight) { return s.executor.input_sizes(weight); })
       .def("forward", &Model::forward)
       .def("logits", &Model::logits)
       .def("sample", &Model::sample)

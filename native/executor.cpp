@@ -1,6 +1,7 @@
 #include "executor.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -86,29 +87,38 @@ void Executor::set_kv(int64_t group, const KVGroup& kv) {
 }
 
 void Executor::prepare() {
+  int64_t outliers = 0;
   auto allocate_rows = [&](int64_t rows, int64_t k) {
     int64_t lanes = row_panels(rows) * kMR;
     PackedRows p;
     owned_.push_back(p.units = (uint32_t*)allocate((size_t)(lanes * k) * 4));
-    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
-    owned_.push_back(p.sums = (int32_t*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
+    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kGroup + 2)) * 4));
+    owned_.push_back(p.offsets = (int32_t*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
+    owned_.push_back(p.outliers = (uint32_t*)allocate((size_t)(lanes * (outliers / 2 + 1)) * 4));
     return p;
   };
   int64_t k = kGroup, units = kGroup;
   for (const Linear& w : weights_) {
     k = std::max(k, w.k_padded);
+    outliers = std::max(outliers, w.outliers);
     units = std::max(units, w.format == kF32 ? w.k_padded : w.format == kBF16 ? w.k_padded / 2 : w.k_padded / 4);
   }
   packed_ = allocate_rows(max_tokens_, std::max(units, k / 4));
   packed_head_ = allocate_rows(kHeadRows, k);
-  totals_.resize((size_t)pool_.threads());
-  partials_.resize((size_t)pool_.threads());
+  totals_.resize((size_t)(pool_.threads() * kUnitTiles));
+  partials_.resize((size_t)(pool_.threads() * kUnitTiles));
   row_slot_.resize((size_t)max_tokens_);
   clears_tail_.resize((size_t)max_tokens_);
   int64_t vocab = weights_.empty() ? 0 : weights_[(size_t)head_.weight].panels * kPanel;
   owned_.push_back(logits_ = (float*)allocate((size_t)(kHeadRows * (vocab + 16)) * 4 + 64));
   scratch_bytes_ = round_up(sixfold_sample_scratch_bytes(vocab), 64);
   scratch_.resize((size_t)(pool_.threads() * scratch_bytes_ + 64));
+}
+
+void Executor::observe_inputs() {
+  assert(pool_.threads() == 1); // sums are added up without locks
+  input_sizes_.clear();
+  for (const Linear& w : weights_) input_sizes_.emplace_back((size_t)w.k, 0.0f);
 }
 
 void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least) {
@@ -167,7 +177,7 @@ void Executor::run_attention(const void* args, int64_t chunk, int thread) {
   Plan& plan = e.plans_[(size_t)c.op->kv_group];
   int64_t begin, end;
   range(chunk, c.per_chunk, c.items, &begin, &end);
-  AttnState *total = &e.totals_[(size_t)thread], *partial = &e.partials_[(size_t)thread];
+  AttnState *total = &e.totals_[(size_t)(thread * kUnitTiles)], *partial = &e.partials_[(size_t)(thread * kUnitTiles)];
   for (int64_t i = begin; i < end; i++) {
     const AttnUnit& u = plan.units[(size_t)i];
     if (u.split < 0) {
@@ -175,13 +185,14 @@ void Executor::run_attention(const void* args, int64_t chunk, int thread) {
       e.kernels_->attention_finish(c.attn, u, total);
       continue;
     }
+    const int64_t tiles = (u.rows + kMaxRows - 1) / kMaxRows;
     AttnState* states = &e.split_states_[(size_t)u.split]; // of this request and head's first partial
-    e.kernels_->attention(c.attn, u, nullptr, nullptr, states + (u.part - u.first_part));
+    e.kernels_->attention(c.attn, u, nullptr, nullptr, states + (u.part - u.first_part) * tiles);
     int32_t units = plan.arrivals_per_merge[(size_t)u.merge];
     int32_t arrived = e.arrivals_[(size_t)u.merge].fetch_add(1, std::memory_order_acq_rel) + 1;
     if (arrived % units) continue;
-    *total = states[0];
-    for (int32_t p = 1; p < u.split_count; p++) e.kernels_->attention_merge(c.attn, u, total, states + p);
+    std::copy(states, states + tiles, total);
+    for (int32_t p = 1; p < u.split_count; p++) e.kernels_->attention_merge(c.attn, u, total, states + p * tiles);
     e.kernels_->attention_finish(c.attn, u, total);
   }
 }
@@ -191,10 +202,13 @@ void Executor::make_plan(const Op& op, const Step& s, Plan* plan) {
   std::vector<AttnUnit> whole;
   std::vector<int64_t> costs;
   const int64_t group = op.heads / op.kv_heads;
+  // Wide units read the cache once for more rows; narrow ones where threads would lack work.
+  const bool wide = s.tokens * op.heads >= pool_.threads() * 8 * kUnitTiles * kMaxRows;
+  const int64_t most = wide ? kUnitTiles * kMaxRows : kMaxRows;
   for (int64_t r = 0; r < s.requests; r++) {
     const int64_t begin = s.query_start[r], rows = (s.query_start[r + 1] - begin) * group;
-    for (int64_t row = 0; row < rows; row += kMaxRows) {
-      const int64_t count = std::min<int64_t>(kMaxRows, rows - row);
+    for (int64_t row = 0; row < rows; row += most) {
+      const int64_t count = std::min(most, rows - row);
       const int64_t low = s.positions[begin + row / group], high = s.positions[begin + (row + count - 1) / group];
       const int64_t first = op.window && low >= op.window ? (low - op.window + 1) / kTile : 0;
       const int64_t cost = (high / kTile - first + 1) * (count + 3);
@@ -228,7 +242,7 @@ void Executor::split_units(Plan* plan, const std::vector<AttnUnit>& whole, const
     const int64_t per_piece = (parts + pieces - 1) / pieces;
     u.split = (int32_t)plan->states;
     u.merge = (int32_t)plan->merges++;
-    plan->states += parts;
+    plan->states += parts * ((u.rows + kMaxRows - 1) / kMaxRows);
     int32_t count = 0;
     for (int64_t p = whole[i].part; p < whole[i].part_end; p += per_piece, count++) {
       u.part = (int32_t)p;
@@ -252,7 +266,8 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpEmbed: return schedule(c, run_embed, t, 1);
     case kOpPack: {
       Buffer& in = buffers_[(size_t)op.in];
-      c.pack = {in.data, in.ld, nullptr, t, in.width, round_up(in.width, kGroup), (int32_t)op.format, vector_at(op.norm), (float)op.eps, packed_};
+      std::vector<float>* sizes = input_sizes_.empty() ? nullptr : &input_sizes_[(size_t)op.weight];
+      c.pack = {in.data, in.ld, nullptr, t, &weights_[(size_t)op.weight], vector_at(op.norm), (float)op.eps, sizes ? sizes->data() : nullptr, packed_};
       return schedule(c, run_pack, row_panels(t), 1);
     }
     case kOpGemm: {
@@ -322,8 +337,8 @@ void Executor::head_phases(const int32_t* rows, int64_t count) {
   while (chunked_.size() < 3) chunked_.push_back(std::make_unique<Chunked>());
   const Linear& w = weights_[(size_t)head_.weight];
   Buffer& in = buffers_[(size_t)head_.in];
-  chunked_[0]->pack = {in.data, in.ld, rows, count, in.width, round_up(in.width, kGroup), w.format,
-                       head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, packed_head_};
+  float* sizes = input_sizes_.empty() ? nullptr : input_sizes_[(size_t)head_.weight].data();
+  chunked_[0]->pack = {in.data, in.ld, rows, count, &w, head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, sizes, packed_head_};
   schedule(*chunked_[0], run_pack, row_panels(count), 1);
   chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore};
   schedule(*chunked_[1], run_gemm, w.panels, 1);

@@ -18,8 +18,8 @@ enum OpKind : int32_t { kOpEmbed = 0, kOpPack = 1, kOpGemm = 2, kOpRopeKV = 3, k
 
 // One lowered op: lower.py fills the same fields in the same order.
 struct Op {
-  int64_t kind, in, out, weight, norm, norm2, mode, format;
-  int64_t heads, kv_heads, head_dim, kv_group, cache_layer, window, rope, reserved;
+  int64_t kind, in, out, weight, norm, norm2, mode;
+  int64_t heads, kv_heads, head_dim, kv_group, cache_layer, window, rope;
   double scale, eps;
 };
 
@@ -56,6 +56,10 @@ public:
   // Samples row by row. `targets[i]` >= 0: no draw, logprobs of that token (prompt_logprobs).
   void sample(const int32_t* rows, const int32_t* targets, const SixfoldSampleParams* params,
               int64_t count, int64_t vocab, SixfoldSampleResult* results);
+
+  // From now on, adds up |x| of every input column of every linear layer. One thread only.
+  void observe_inputs();
+  const std::vector<float>& input_sizes(int64_t weight) const { return input_sizes_.at((size_t)weight); }
 
   float* buffer(int64_t i) { return buffers_[(size_t)i].data; }
   int64_t stride(int64_t i) const { return buffers_[(size_t)i].ld; }
@@ -101,6 +105,7 @@ private:
   std::vector<Op> ops_;
   std::vector<Linear> weights_;
   std::vector<const float*> vectors_;
+  std::vector<std::vector<float>> input_sizes_; // per weight [K]; empty: not observed
   std::vector<Buffer> buffers_;
   std::vector<KVGroup> kv_;
   Head head_{};

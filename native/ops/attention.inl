@@ -12,6 +12,10 @@ struct QueryRows {
   int32_t position[kMaxRows];
 };
 
+#ifdef TIER_BF16
+#include "attention_bf16.inl"
+#endif
+
 static void load_queries(const AttnArgs& a, const AttnUnit& u, QueryRows* q) {
   const int group = a.num_heads / a.num_kv_heads, dim = a.head_dim;
   for (int m = 0; m < u.rows; m++) {
@@ -52,12 +56,7 @@ static void values_f32(const float p[][kTile], const uint8_t* page, int dim, flo
   }
 }
 
-#ifdef ATTENTION_BF16
-template <int M>
-static void scores_bf16(const QueryRows& q, const uint8_t* page, int dim, float s[][kTile]) {
-  key_product<M>(q.pairs, page, dim, s);
-}
-#else
+#ifndef ATTENTION_BF16
 template <int M>
 static void scores_bf16(const QueryRows& q, const uint8_t* page, int dim, float s[][kTile]) {
   const uint32_t* k = (const uint32_t*)page;
@@ -124,18 +123,29 @@ static inline void softmax_row(float* s, int key, int position, int window, floa
 }
 
 template <int M>
-static void attend_tile(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+static void attend_f32(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
   alignas(64) float s[kMaxRows][kTile];
-  if (a.kv->f32)
-    scores_f32<M>(q, page, a.head_dim, s);
-  else
-    scores_bf16<M>(q, page, a.head_dim, s);
-  const float scale = a.scale * 1.44269504f;
-  for (int m = 0; m < M; m++) softmax_row(s[m], key, q.position[m], a.window, scale, st, m, a.head_dim);
-  if (a.kv->f32)
-    values_f32<M>(s, page, a.head_dim, st->o);
-  else
-    values_bf16<M>(s, page, a.head_dim, st->o);
+  scores_f32<M>(q, page, a.head_dim, s);
+  for (int m = 0; m < M; m++)
+    softmax_row(s[m], key, q.position[m], a.window, a.scale * 1.44269504f, st, m, a.head_dim);
+  values_f32<M>(s, page, a.head_dim, st->o);
+}
+
+#ifndef ATTENTION_BF16
+template <int M>
+static void attend_bf16(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+  alignas(64) float s[kMaxRows][kTile];
+  scores_bf16<M>(q, page, a.head_dim, s);
+  for (int m = 0; m < M; m++)
+    softmax_row(s[m], key, q.position[m], a.window, a.scale * 1.44269504f, st, m, a.head_dim);
+  values_bf16<M>(s, page, a.head_dim, st->o);
+}
+#endif
+
+template <int M>
+static void attend_tile(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+  if (a.kv->f32) return attend_f32<M>(a, q, page, key, st);
+  attend_bf16<M>(a, q, page, key, st);
 }
 
 static void clear(AttnState* st, int rows, int dim) {
@@ -146,8 +156,8 @@ static void clear(AttnState* st, int rows, int dim) {
   }
 }
 
-static void attention_merge(const AttnArgs& a, const AttnUnit& u, AttnState* total, const AttnState* part) {
-  for (int m = 0; m < u.rows; m++) {
+static void merge_tile(const AttnArgs& a, int rows, AttnState* total, const AttnState* part) {
+  for (int m = 0; m < rows; m++) {
     float top = part->m[m] > total->m[m] ? part->m[m] : total->m[m];
     float keep = exp2v(splat(total->m[m] - top))[0], add = exp2v(splat(part->m[m] - top))[0];
     for (int d = 0; d < a.head_dim; d += VW)
@@ -155,6 +165,11 @@ static void attention_merge(const AttnArgs& a, const AttnUnit& u, AttnState* tot
     total->l[m] = total->l[m] * keep + part->l[m] * add;
     total->m[m] = top;
   }
+}
+
+static void attention_merge(const AttnArgs& a, const AttnUnit& u, AttnState* total, const AttnState* part) {
+  for (int i = 0; i * kMaxRows < u.rows; i++)
+    merge_tile(a, u.rows - i * kMaxRows < kMaxRows ? u.rows - i * kMaxRows : kMaxRows, total + i, part + i);
 }
 
 static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
@@ -170,27 +185,42 @@ static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, con
   }
 }
 
+static inline int tiles_of(const AttnUnit& u) { return (u.rows + kMaxRows - 1) / kMaxRows; }
+
+static inline AttnUnit tile_of(AttnUnit u, int tile) {
+  u.row += tile * kMaxRows;
+  u.rows -= tile * kMaxRows;
+  if (u.rows > kMaxRows) u.rows = kMaxRows;
+  return u;
+}
+
 // `store`: null, or where each partial of [part, part_end) goes by itself (a split unit).
 static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, AttnState* partial, AttnState* store_to) {
-  QueryRows q;
-  load_queries(a, u, &q);
-  const int last = q.position[u.rows - 1] / kTile;
-  int first = 0;
-  if (a.window && q.position[0] >= a.window) first = (q.position[0] - a.window + 1) / kTile;
+  QueryRows q[kUnitTiles];
+  AttnUnit rows[kUnitTiles];
+  int first[kUnitTiles], last[kUnitTiles];
+  const int tiles = tiles_of(u);
+  for (int i = 0; i < tiles; i++) {
+    rows[i] = tile_of(u, i);
+    load_queries(a, rows[i], &q[i]);
+    first[i] = a.window && q[i].position[0] >= a.window ? (q[i].position[0] - a.window + 1) / kTile : 0;
+    last[i] = q[i].position[rows[i].rows - 1] / kTile;
+    if (!store_to) clear(&total[i], rows[i].rows, a.head_dim);
+  }
   const int32_t* blocks = a.kv->block_table + a.slots[u.request] * a.kv->table_width;
   const uint8_t* base = a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
-  if (!store_to) clear(total, u.rows, a.head_dim);
   for (int part = u.part; part < u.part_end; part++) {
-    AttnState* st = store_to ? store_to + (part - u.part) : partial;
-    clear(st, u.rows, a.head_dim);
-    int begin = part * kPartialTiles, end = begin + kPartialTiles - 1;
-    for (int t = begin > first ? begin : first; t <= (end < last ? end : last); t++)
-      attend(a, u, q, base + blocks[t] * a.kv->block_bytes, t * kTile, st);
+    AttnState* st = store_to ? store_to + (part - u.part) * tiles : partial;
+    for (int i = 0; i < tiles; i++) clear(&st[i], rows[i].rows, a.head_dim);
+    const int begin = part * kPartialTiles, end = begin + kPartialTiles - 1;
+    for (int t = begin > first[0] ? begin : first[0]; t <= (end < last[tiles - 1] ? end : last[tiles - 1]); t++)
+      for (int i = 0; i < tiles; i++)
+        if (t >= first[i] && t <= last[i]) attend(a, rows[i], q[i], base + blocks[t] * a.kv->block_bytes, t * kTile, &st[i]);
     if (!store_to) attention_merge(a, u, total, st);
   }
 }
 
-static void attention_finish(const AttnArgs& a, const AttnUnit& u, const AttnState* total) {
+static void finish_tile(const AttnArgs& a, const AttnUnit& u, const AttnState* total) {
   const int group = a.num_heads / a.num_kv_heads;
   for (int m = 0; m < u.rows; m++) {
     int64_t token = a.query_start[u.request] + (u.row + m) / group;
@@ -198,4 +228,8 @@ static void attention_finish(const AttnArgs& a, const AttnUnit& u, const AttnSta
     float inverse = 1.0f / total->l[m];
     for (int d = 0; d < a.head_dim; d += VW) store(out + d, load(total->o[m] + d) * inverse);
   }
+}
+
+static void attention_finish(const AttnArgs& a, const AttnUnit& u, const AttnState* total) {
+  for (int i = 0; i < tiles_of(u); i++) finish_tile(a, tile_of(u, i), total + i);
 }

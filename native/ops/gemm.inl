@@ -53,16 +53,22 @@ static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64
   }
 }
 
-// One group of 32 along K: integer dot products, then out += scale_a * (scale_w * dot [+ min_w * sum]).
+// Integer dot products of a group of 32 along K, then out += scale_w * dot [+ min_w * sum], in units
+// of the block's activation scale. A tier's own tile has the same signature.
 #ifndef TILE_INT8
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
                       int64_t groups, float out[][kPanel]) {
   float acc[M][kPanel] = {};
-  for (int64_t g = 0; g < groups; g++, as += kMR, sums += kMR, a += kGroup / 4 * kMR) {
+  for (int64_t g = 0; g < groups; g++, offsets += kMR, a += kGroup / 4 * kMR) {
+    if (g && g % kBlockGroups == 0) {
+      scales += kMR;
+      for (int m = 0; m < M; m++)
+        for (int n = 0; n < kPanel; n++) acc[m][n] *= scales[m];
+    }
     int32_t dot[M][kPanel];
     for (int m = 0; m < M; m++)
-      for (int n = 0; n < kPanel; n++) dot[m][n] = ASYM ? 0 : (W4 ? -8 : -128) * sums[m];
+      for (int n = 0; n < kPanel; n++) dot[m][n] = ASYM ? 0 : offsets[m];
     for (int k = 0; k < kGroup; k++) {
       int column_byte = W4 ? k / 8 * 128 + k % 4 : k / 4 * 128 + k % 4;
       int shift = W4 && k % 8 >= 4 ? 4 : 0;
@@ -81,31 +87,38 @@ static void tile_int8(const uint8_t* b, const uint32_t* a, const float* as, cons
     for (int n = 0; n < kPanel; n++) {
       float scale = from_f16(half[0][n]), minimum = ASYM ? from_f16(half[1][n]) : 0.0f;
       for (int m = 0; m < M; m++) {
-        acc[m][n] += (float)dot[m][n] * as[m] * scale;
-        if (ASYM) acc[m][n] += minimum * (as[m] * (float)sums[m]);
+        acc[m][n] += (float)dot[m][n] * scale;
+        if (ASYM) acc[m][n] += minimum * as_float(offsets[m]);
       }
     }
   }
-  __builtin_memcpy(out, acc, sizeof acc);
+  for (int m = 0; m < M; m++)
+    for (int n = 0; n < kPanel; n++) out[m][n] = acc[m][n] * scales[kMR + m];
 }
 #endif
 
 template <int M>
-static void tile(const Linear& w, const uint8_t* b, const PackedRows& a, int64_t row_panel,
-                 float out[][kPanel]) {
-  const int64_t k = w.k_padded, groups = k / kGroup;
-  const float* scales = a.scales + row_panel * groups * kMR;
-  const int32_t* sums = a.sums + row_panel * groups * kMR;
-  switch (w.format) {
-    case kF32: return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
-    case kBF16: return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, out);
-    case kW8:
-      if (w.asym) return tile_int8<M, false, true>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
-      return tile_int8<M, false, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
-    default:
-      if (w.asym) return tile_int8<M, true, true>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
-      return tile_int8<M, true, false>(b, a.units + row_panel * (k / 4) * kMR, scales, sums, groups, out);
-  }
+static void tile(const Linear& w, int64_t panel, const PackedRows& a, int64_t row_panel, float out[][kPanel]) {
+  const int64_t k = w.k_padded, groups = k / kGroup, blocks = (groups + kBlockGroups - 1) / kBlockGroups;
+  const uint8_t* b = w.data + panel * w.panel_bytes;
+  if (w.format == kF32) return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
+  if (w.format == kBF16) return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, out);
+  const uint32_t* codes = a.units + row_panel * (k / 4) * kMR;
+  const float* scales = a.scales + row_panel * (blocks + 1) * kMR;
+  const int32_t* offsets = a.offsets + row_panel * groups * kMR;
+  if (w.format == kW8 && w.asym)
+    tile_int8<M, false, true>(b, codes, scales, offsets, groups, out);
+  else if (w.format == kW8)
+    tile_int8<M, false, false>(b, codes, scales, offsets, groups, out);
+  else if (w.asym)
+    tile_int8<M, true, true>(b, codes, scales, offsets, groups, out);
+  else
+    tile_int8<M, true, false>(b, codes, scales, offsets, groups, out);
+  if (!w.outliers) return;
+  alignas(64) float beside[M][kPanel];
+  TILE_BF16<M>(w.outlier_data + panel * w.outliers * kPanel * 2, a.outliers + row_panel * (w.outliers / 2) * kMR, w.outliers, beside);
+  for (int m = 0; m < M; m++)
+    for (int n = 0; n < kPanel; n += VW) store(out[m] + n, load(out[m] + n) + load(beside[m] + n));
 }
 
 static inline vf activate(vf x, int mode) {
@@ -137,17 +150,16 @@ static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel]
 static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float out[kMR][kPanel];
   for (int64_t p = panel_begin; p < panel_end; p++) {
-    const uint8_t* b = g.w->data + p * g.w->panel_bytes;
     for (int64_t row = 0; row < g.m; row += kMR) {
       int64_t rp = row / kMR;
       int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
       switch (rows) {
-        case 1: tile<1>(*g.w, b, g.a, rp, out); break;
-        case 2: tile<2>(*g.w, b, g.a, rp, out); break;
-        case 3: tile<3>(*g.w, b, g.a, rp, out); break;
-        case 4: tile<4>(*g.w, b, g.a, rp, out); break;
-        case 5: tile<5>(*g.w, b, g.a, rp, out); break;
-        default: tile<6>(*g.w, b, g.a, rp, out); break;
+        case 1: tile<1>(*g.w, p, g.a, rp, out); break;
+        case 2: tile<2>(*g.w, p, g.a, rp, out); break;
+        case 3: tile<3>(*g.w, p, g.a, rp, out); break;
+        case 4: tile<4>(*g.w, p, g.a, rp, out); break;
+        case 5: tile<5>(*g.w, p, g.a, rp, out); break;
+        default: tile<6>(*g.w, p, g.a, rp, out); break;
       }
       epilogue(g, p, out, row, rows);
     }

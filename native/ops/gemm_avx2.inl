@@ -4,11 +4,16 @@
 #define TILE_INT8
 
 template <int ROWS, bool W4, bool ASYM>
-static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
                               int64_t groups, int half, float (*out)[kPanel]) {
   __m256 acc[ROWS][2] = {};
   const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
-  for (int64_t g = 0; g < groups; g++, as += kMR, sums += kMR, a += kGroup / 4 * kMR) {
+  for (int64_t g = 0; g < groups; g++, offsets += kMR, a += kGroup / 4 * kMR) {
+    if (g && g % kBlockGroups == 0) {
+      scales += kMR;
+      for (int m = 0; m < ROWS; m++)
+        for (int v = 0; v < 2; v++) acc[m][v] = _mm256_mul_ps(acc[m][v], _mm256_set1_ps(scales[m]));
+    }
     __m256i dot[ROWS][2] = {};
     for (int step = 0; step < (W4 ? 4 : 8); step++) {
       const __m256i* line = (const __m256i*)(b + step * 128 + half * 64);
@@ -49,25 +54,25 @@ static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* 
                            : _mm256_setzero_ps();
       for (int m = 0; m < ROWS; m++) {
         __m256i d = W4 ? _mm256_madd_epi16(dot[m][v], ones) : dot[m][v];
-        if (W4 && !ASYM) d = _mm256_sub_epi32(d, _mm256_set1_epi32(8 * sums[m]));
-        __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(d), _mm256_set1_ps(as[m]));
-        acc[m][v] = _mm256_fmadd_ps(x, s, acc[m][v]);
-        if (ASYM) acc[m][v] = _mm256_fmadd_ps(lowest, _mm256_set1_ps(as[m] * (float)sums[m]), acc[m][v]);
+        if (W4 && !ASYM) d = _mm256_add_epi32(d, _mm256_set1_epi32(offsets[m]));
+        acc[m][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), s, acc[m][v]);
+        if (ASYM) acc[m][v] = _mm256_fmadd_ps(lowest, _mm256_set1_ps(as_float(offsets[m])), acc[m][v]);
       }
     }
     b += (W4 ? 512 : 1024) + (ASYM ? 128 : 64);
   }
   for (int m = 0; m < ROWS; m++)
-    for (int v = 0; v < 2; v++) _mm256_storeu_ps(out[m] + half * 16 + v * 8, acc[m][v]);
+    for (int v = 0; v < 2; v++)
+      _mm256_storeu_ps(out[m] + half * 16 + v * 8, _mm256_mul_ps(acc[m][v], _mm256_set1_ps(scales[kMR + m])));
 }
 
 // Rows go in threes: 6 float and 6 integer accumulators leave room for the operands.
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const uint8_t* b, const uint32_t* a, const float* as, const int32_t* sums,
+static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
                       int64_t groups, float out[][kPanel]) {
   constexpr int kFirst = M < 3 ? M : 3;
   for (int half = 0; half < 2; half++) {
-    int8_block<kFirst, W4, ASYM>(b, a, as, sums, groups, half, out);
-    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(b, a + 3, as + 3, sums + 3, groups, half, out + 3);
+    int8_block<kFirst, W4, ASYM>(b, a, scales, offsets, groups, half, out);
+    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(b, a + 3, scales + 3, offsets + 3, groups, half, out + 3);
   }
 }

@@ -30,57 +30,98 @@ static void norm_add(const NormAddArgs& a, int64_t row_begin, int64_t row_end) {
   }
 }
 
-// Four codes per unit. scale = max|x| / 127 per 32 values; codes are rounded to nearest even.
-static void pack_group_int8(const float* x, uint32_t* units, float* scale, int32_t* total) {
-  vf peak = splat(0.0f);
-  for (int i = 0; i < kGroup; i += VW) peak = vmax(peak, vabs(load(x + i)));
-  float top = max_lane(peak);
-  bool silent = !(top > 1e-30f); // 127 / top would overflow
-  *scale = silent ? 0.0f : top / 127.0f;
-  float inverse = silent ? 0.0f : 127.0f / top;
-  int32_t codes[kGroup];
+// Codes of one group at the scale whose inverse is given, rounded to nearest even; their sum.
+static inline int32_t pack_group_int8(const float* x, float inverse, uint32_t* units) {
+  int8_t codes[kGroup];
+  vi total = {};
   for (int i = 0; i < kGroup; i += VW) {
     vf v = load(x + i) * inverse + 12582912.0f; // rounds: the low mantissa bits are the integer
     vi q = as_i(v) - 0x4b400000;
-    __builtin_memcpy(codes + i, &q, sizeof q);
+    vb narrow = __builtin_convertvector(q, vb);
+    __builtin_memcpy(codes + i, &narrow, sizeof narrow);
+    total += q;
   }
-  int32_t s = 0;
-  for (int i = 0; i < kGroup; i++) s += codes[i];
-  *total = s;
-  for (int i = 0; i < kGroup / 4; i++)
-    units[i * kMR] = (uint32_t)(codes[4 * i] & 255) | (uint32_t)(codes[4 * i + 1] & 255) << 8 |
-                     (uint32_t)(codes[4 * i + 2] & 255) << 16 | (uint32_t)codes[4 * i + 3] << 24;
+  int32_t lanes[VW], s = 0;
+  __builtin_memcpy(lanes, &total, sizeof total);
+  for (int i = 0; i < VW; i++) s += lanes[i];
+  for (int i = 0; i < kGroup / 4; i++) __builtin_memcpy(units + i * kMR, codes + 4 * i, 4);
+  return s;
 }
 
-static void pack_row(const PackArgs& a, const float* x, int64_t panel, int lane) {
-  const int64_t k = a.k_padded;
-  if (a.format == kF32) {
+static inline float peak_of(const float* x, int64_t n) {
+  vf peak = splat(0.0f);
+  for (int64_t i = 0; i < n; i += VW) peak = vmax(peak, vabs(load(x + i)));
+  return max_lane(peak);
+}
+
+// scale = max|x| / 127 per block. Blocks far below the row's peak share a floor, so that the ratio
+// of two scales is finite; a silent row's codes are 0.
+static void pack_row_int8(const PackArgs& a, const float* x, int64_t panel, int lane) {
+  const int64_t groups = a.w->k_padded / kGroup, blocks = (groups + kBlockGroups - 1) / kBlockGroups;
+  uint32_t* units = a.out.units + panel * groups * (kGroup / 4) * kMR + lane;
+  float* scales = a.out.scales + panel * (blocks + 1) * kMR + lane;
+  int32_t* offsets = a.out.offsets + panel * groups * kMR + lane;
+  const float top = peak_of(x, groups * kGroup);
+  const bool silent = !(top > 1e-30f); // 127 / top would overflow
+  const float floor = top * 1e-6f > 1e-30f ? top * 1e-6f : 1e-30f;
+  const int zero = a.w->asym ? 0 : a.w->format == kW4 ? -8 : -128;
+  float before = 1.0f;
+  for (int64_t block = 0; block < blocks; block++) {
+    const int64_t first = block * kBlockGroups;
+    const int64_t count = groups - first < kBlockGroups ? groups - first : kBlockGroups;
+    float peak = peak_of(x + first * kGroup, count * kGroup);
+    if (peak < floor) peak = floor;
+    const float scale = peak / 127.0f, inverse = silent ? 0.0f : 127.0f / peak;
+    scales[block * kMR] = block ? before / scale : 1.0f;
+    before = scale;
+    for (int64_t g = first; g < first + count; g++) {
+      int32_t sum = pack_group_int8(x + g * kGroup, inverse, units + g * (kGroup / 4) * kMR);
+      float as_float = (float)sum;
+      int32_t start = zero * sum;
+      __builtin_memcpy(offsets + g * kMR, a.w->asym ? (void*)&as_float : (void*)&start, 4);
+    }
+  }
+  scales[blocks * kMR] = silent ? 0.0f : before;
+}
+
+// Takes the outliers out of the row, into pairs of bf16.
+static void pack_outliers(const PackArgs& a, float* x, int64_t panel, int lane) {
+  const int32_t* columns = a.w->outlier_columns;
+  uint32_t* pairs = a.out.outliers + panel * (a.w->outliers / 2) * kMR + lane;
+  for (int64_t i = 0; i < a.w->outliers / 2; i++)
+    pairs[i * kMR] = pair_bf16(x[columns[2 * i]], x[columns[2 * i + 1]]);
+  for (int64_t i = 0; i < a.w->outliers; i++) x[columns[i]] = 0.0f;
+}
+
+static void pack_row(const PackArgs& a, float* x, int64_t panel, int lane) {
+  const int64_t k = a.w->k_padded;
+  if (a.w->format == kF32) {
     uint32_t* u = a.out.units + panel * k * kMR + lane;
     for (int64_t i = 0; i < k; i++) __builtin_memcpy(u + i * kMR, x + i, 4);
-  } else if (a.format == kBF16) {
+  } else if (a.w->format == kBF16) {
     uint32_t* u = a.out.units + panel * (k / 2) * kMR + lane;
     for (int64_t i = 0; i < k / 2; i++) u[i * kMR] = pair_bf16(x[2 * i], x[2 * i + 1]);
   } else {
-    uint32_t* u = a.out.units + panel * (k / 4) * kMR + lane;
-    int64_t at = panel * (k / kGroup) * kMR + lane;
-    for (int64_t g = 0; g < k / kGroup; g++)
-      pack_group_int8(x + g * kGroup, u + g * (kGroup / 4) * kMR, a.out.scales + at + g * kMR,
-                      a.out.sums + at + g * kMR);
+    pack_outliers(a, x, panel, lane);
+    pack_row_int8(a, x, panel, lane);
   }
 }
 
 static void pack(const PackArgs& a, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float row[kMaxK];
-  for (int64_t i = a.k; i < a.k_padded; i++) row[i] = 0.0f;
+  const int64_t k = a.w->k;
   for (int64_t p = panel_begin; p < panel_end; p++) {
     for (int lane = 0; lane < kMR; lane++) {
       int64_t r = p * kMR + lane;
       if (r >= a.num_rows) break; // lanes behind the last row are never read
       const float* x = a.x + (a.rows ? a.rows[r] : r) * a.ld;
       if (a.norm)
-        scale_row(x, a.norm, inverse_rms(x, a.k, a.eps), a.k, row);
+        scale_row(x, a.norm, inverse_rms(x, k, a.eps), k, row);
       else
-        __builtin_memcpy(row, x, (size_t)a.k * 4);
+        __builtin_memcpy(row, x, (size_t)k * 4);
+      for (int64_t i = k; i < a.w->k_padded; i++) row[i] = 0.0f;
+      if (a.sizes)
+        for (int64_t i = 0; i < k; i++) a.sizes[i] += __builtin_fabsf(row[i]);
       pack_row(a, row, p, lane);
     }
   }

@@ -3,6 +3,7 @@
 
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef int8_t vb __attribute__((vector_size(VW)));
 typedef float vf_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
 typedef int32_t vi_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
 
@@ -15,6 +16,12 @@ static inline vi as_i(vf v) { return (vi)v; }
 static inline vf vmax(vf a, vf b) { return a > b ? a : b; }
 static inline vf vmin(vf a, vf b) { return a < b ? a : b; }
 static inline vf vabs(vf a) { return as_f(as_i(a) & 0x7fffffff); }
+
+static inline float as_float(int32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
 
 static inline float sum(vf v) {
   float lanes[VW];

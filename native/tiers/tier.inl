@@ -9,7 +9,6 @@
 #endif
 #ifdef TIER_BF16
 #include "../ops/gemm_bf16.inl"
-#include "../ops/attention_bf16.inl"
 #endif
 #include "../ops/rows.inl"
 #include "../ops/gemm.inl"

@@ -7,7 +7,7 @@ import divergence
 import numpy as np
 import pytest
 
-from engine.scoring import Scorer
+from sixfold.engine.scoring import Scorer
 from sixfold import LLM, SamplingParams
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home

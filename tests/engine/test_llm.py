@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.scoring import Scorer
+from sixfold.engine.scoring import Scorer
 from sixfold import LLM, SamplingParams
 from sixfold.core.errors import ConfigError, ModelError, RequestError
 

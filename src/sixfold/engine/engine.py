@@ -24,8 +24,15 @@ from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
-from sixfold.engine.models.weights import Progress, Weights, auto_dtype, load_weights
+from sixfold.engine.models.weights import (
+    Progress,
+    Weights,
+    auto_dtype,
+    load_weights,
+    packed_path,
+)
 from sixfold.engine.output import OutputState
+from sixfold.engine.runner.calibration import with_outliers
 from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
 from sixfold.engine.runner.sampling_batch import SamplingBatch
@@ -66,7 +73,9 @@ class LLMEngine:
         )
         cache_dir = Path(config.cache_dir).expanduser() if config.cache_dir else home
         weights = load_weights(checkpoint, self.dtype, cache_dir, progress)
-        self._build(weights, checkpoint)
+        path = packed_path(checkpoint, self.dtype, cache_dir).with_suffix(".columns.json")
+        program = build_program(checkpoint.config)
+        self._build(with_outliers(weights, program, self.tokenizer.encode, path), checkpoint)
         self._live: dict[str, _Live] = {}
         self._generated = 0
         self._prompt_tokens = self._batched_tokens = self._steps = 0

@@ -5,7 +5,7 @@ rounding errors are proportional to), and integer dot products may differ only w
 activation lies so near a rounding tie that a fused multiply-add decides it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,13 @@ import pytest
 from sixfold.engine.kernels import packing
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions, tiers
 from sixfold.engine.kernels.program import ProgramBuilder
-from sixfold.engine.kernels.reference import DenseWeight, ReferenceModel, quantise_rows
+from sixfold.engine.kernels.reference import (
+    BLOCK,
+    FLOOR,
+    DenseWeight,
+    ReferenceModel,
+    quantise_rows,
+)
 from sixfold.engine.kernels.reference_attention import round_bf16
 
 FORMATS = ("f32", "bf16", "w8", "w4", "w4_asym")
@@ -93,10 +99,11 @@ def linear_bound(form: str, x: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
         x = round_bf16(x)
     ties = 0.0
     if form.startswith("w"):
-        padded = np.zeros((len(x), packing.round_up(x.shape[1], 32)), np.float32)
+        padded = np.zeros((len(x), packing.round_up(x.shape[1], BLOCK)), np.float32)
         padded[:, : x.shape[1]] = x
-        step = np.abs(padded.reshape(len(x), -1, 32)).max(axis=2, keepdims=True) / 127
-        steps = padded.reshape(len(x), -1, 32) / np.where(step > 0, step, 1)
+        step = np.abs(padded.reshape(len(x), -1, BLOCK)).max(axis=2, keepdims=True) / 127
+        step = np.maximum(step, np.abs(padded).max(axis=1)[:, None, None] * FLOOR / 127)
+        steps = padded.reshape(len(x), -1, BLOCK) / np.where(step > 0, step, 1)
         near = np.abs(np.abs(steps - np.rint(steps)) - 0.5) < 3e-5
         ties = (near * step).reshape(len(x), -1)[:, : x.shape[1]] @ magnitude.T
         x = quantise_rows(x)
@@ -112,7 +119,9 @@ def check(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
     assert worst <= 1, f"{worst:.2f} times the bound"
 
 
-SHAPES = [(32, 32), (33, 64), (100, 96), (64, 100), (7, 33), (96, 576), (16, 1)]
+SHAPES = [
+    (32, 32), (33, 64), (100, 96), (64, 100), (7, 33), (96, 576), (16, 1), (40, 160), (33, 640),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("tier", tiers())
@@ -129,6 +138,40 @@ def test_linear(tier, form, shape):
                 tier, lambda b, v: b.linear(v, "w", n, "b"), x, {"w": weight, "b": bias}
             )
             check(got, want, linear_bound(form, x, magnitude) + 1e-6 * np.abs(bias.array))
+
+
+@pytest.mark.parametrize("form", ["w8", "w8_asym", "w4", "w4_asym"])
+@pytest.mark.parametrize(("n", "k"), [(33, 70), (64, 256)])
+def test_columns_of_packed_weights(form, n, k):
+    dense = values("normal", n, k, seed=9)
+    if form == "w8_asym":
+        data = packing.pack_w8_asym(*packing.quantise_w4(dense))
+        weight = packing.PackedWeight("w8", n, k, data, asym=True)
+    else:
+        weight, _ = packed(form, dense)
+    for columns in ([0, k - 1], [3, 4, 31, 32, 33, 60], [5, 39]):
+        some = np.array(columns, np.int32)
+        assert np.array_equal(weight.columns(some), weight.dense()[:, some])
+
+
+@pytest.mark.parametrize("tier", tiers())
+@pytest.mark.parametrize("form", ["w8", "w4", "w4_asym"])
+@pytest.mark.parametrize(("k", "kept"), [(64, [0, 1]), (160, [3, 31, 32, 159]), (640, range(16))])
+def test_outlier_columns(tier, form, k, kept):
+    """Columns a thousand times larger than the rest, beside which the rest keeps its 8 bits."""
+    n, kept = 40, np.array(kept, np.int32)
+    weight, magnitude = packed(form, values("normal", n, k, seed=10))
+    weight = replace(weight, outliers=kept)
+    for rows in (1, 7, 12):
+        x = values("normal", rows, k)
+        x[:, kept] *= 1000
+        got, want = run(tier, lambda b, v: b.linear(v, "w", n), x, {"w": weight})
+        rest = x.copy()
+        rest[:, kept] = 0
+        beside = np.abs(x[:, kept]) @ magnitude[:, kept].T
+        check(got, want, linear_bound(form, rest, magnitude) + 1e-6 * beside)
+        exact = x @ weight.dense().T
+        assert np.abs(got - exact).max() < np.abs(exact).max() * 2**-7
 
 
 @pytest.mark.parametrize("tier", tiers())

@@ -28,8 +28,8 @@ from sixfold.engine.kernels.program import (
 EMBED, PACK, GEMM, ROPE_KV, ATTENTION, NORM_ADD = range(6)
 STORE, ADD, GLU_SILU, GLU_GELU = range(4)
 FIELDS = (
-    "kind", "in_", "out", "weight", "norm", "norm2", "mode", "format",
-    "heads", "kv_heads", "head_dim", "kv_group", "cache_layer", "window", "rope", "reserved",
+    "kind", "in_", "out", "weight", "norm", "norm2", "mode",
+    "heads", "kv_heads", "head_dim", "kv_group", "cache_layer", "window", "rope",
 )  # fmt: skip
 """Integer fields of an op record, in the order of executor.h's Op."""
 
@@ -49,7 +49,7 @@ class Lowered:
     layer_starts: list[int] = field(default_factory=list)
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Op records as int64 [ops, 16] and float64 [ops, 2]."""
+        """Op records as int64 [ops, fields] and float64 [ops, 2]."""
         shape = (len(self.ints), len(FIELDS))
         return (
             np.array(self.ints, np.int64).reshape(shape),
@@ -57,15 +57,14 @@ class Lowered:
         )
 
 
-def lower(program: Program, formats: dict[str, int], keep_all: bool = False) -> Lowered:
-    """Lower `program`; `formats` maps weight names to abi.h's format numbers."""
-    return _Lowering(program, formats, keep_all).run()
+def lower(program: Program, keep_all: bool = False) -> Lowered:
+    """Lower `program`."""
+    return _Lowering(program, keep_all).run()
 
 
 class _Lowering:
-    def __init__(self, program: Program, formats: dict[str, int], keep_all: bool) -> None:
+    def __init__(self, program: Program, keep_all: bool) -> None:
         self.program = program
-        self.formats = formats
         self.keep_all = keep_all
         self.out = Lowered()
         self.last_use, self.users = _uses(program)
@@ -123,8 +122,9 @@ class _Lowering:
             producer = self.producers[x.id]
             assert isinstance(producer, RmsNorm)
             source, norm, eps = producer.x, self._vector(producer.weight), producer.eps
-        self._emit(PACK, in_=self._at(source), norm=norm, format=self.formats[weight], eps=eps)
-        self._emit(GEMM, out=out, weight=self._weight(weight, bias), mode=mode)
+        index = self._weight(weight, bias)
+        self._emit(PACK, in_=self._at(source), norm=norm, weight=index, eps=eps)
+        self._emit(GEMM, out=out, weight=index, mode=mode)
 
     def _joins_residual(self, op: Linear | RmsNorm) -> bool:
         """True if the only use of op's result is as `y` of an Add that is x's last use."""

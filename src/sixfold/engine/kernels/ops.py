@@ -14,7 +14,14 @@ from sixfold.core.config import BLOCK_SIZE, RopeConfig
 from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
 from sixfold.engine.kernels.lower import Lowered, lower
 from sixfold.engine.kernels.memory import huge_buffer
-from sixfold.engine.kernels.packing import FORMATS, PANEL, PackedWeight, panel_bytes, round_up
+from sixfold.engine.kernels.packing import (
+    FORMATS,
+    PANEL,
+    PackedWeight,
+    pack_columns,
+    panel_bytes,
+    round_up,
+)
 from sixfold.engine.kernels.program import Attention, Program
 from sixfold.engine.kernels.rope import cos_sin
 from sixfold.engine.kernels.sampling import SAMPLE_PARAMS, SAMPLE_RESULT
@@ -97,13 +104,8 @@ class NativeModel:
         edit: Callable[[Lowered], None] | None = None,
     ) -> None:
         """`edit` changes the lowered ops before they are built: to time some by themselves."""
-        formats = {
-            name: FORMATS.index(w.format)
-            for name, w in weights.items()
-            if isinstance(w, PackedWeight)
-        }
         self._program = program
-        self._lowered = lower(program, formats, options.keep_all)
+        self._lowered = lower(program, options.keep_all)
         if edit is not None:
             edit(self._lowered)
         self._model = _native.Model(options.isa, options.threads, options.max_tokens)
@@ -159,6 +161,17 @@ class NativeModel:
         buffer = self._lowered.value_buffers[value_id]
         return np.array(self._model.buffer(buffer, self._tokens))
 
+    def observe_inputs(self) -> None:
+        """From now on, add up the sizes of linear layers' inputs. For a model of one thread."""
+        self._model.observe_inputs()
+
+    def input_sizes(self) -> dict[str, Float32]:
+        """Per linear weight, the sum of |x| over all rows so far, float32 [K]."""
+        return {
+            name: np.array(self._model.input_sizes(index), np.float32)
+            for index, (name, _bias) in enumerate(self._lowered.weights)
+        }
+
     def arena(self, group: int) -> NDArray[np.uint8]:
         """The KV arena of a group, uint8 [blocks, block bytes] (offload, hand-off, tests)."""
         return self._arenas[group].reshape(self._num_kv_blocks[group], -1)
@@ -190,9 +203,14 @@ class NativeModel:
             padded = np.zeros(round_up(w.n, PANEL), np.float32)
             padded[: w.n] = weights[bias].dense().reshape(-1)
             bias_address = self._address(padded)
+        columns, beside = 0, 0
+        if len(w.outliers):
+            columns = self._address(np.ascontiguousarray(w.outliers, np.int32))
+            beside = self._address(pack_columns(w.columns(w.outliers)))
         self._model.add_weight(
-            FORMATS.index(w.format), w.asym, w.n, w.k, self._address(w.data), size, bias_address
-        )
+            FORMATS.index(w.format), w.asym, w.n, w.k, self._address(w.data), size, bias_address,
+            len(w.outliers), columns, beside,
+        )  # fmt: skip
 
     def _address(self, array: NDArray[np.generic]) -> int:
         assert array.flags.c_contiguous

@@ -10,10 +10,11 @@ w8    per 32 of K: [8][2][16][4] codes (value + 128), then 32 float16 scales; if
 w4    per 32 of K: [4][2][16][4] bytes, low nibble k = 8 step + byte, high nibble 4 further;
       then 32 float16 scales and, if `asym`, 32 float16 minima (else the minimum is -8 scale)
 
-w = scale * code (+ minimum). Not here: where weights come from, and files (models/weights.py).
+w = scale * code (+ minimum). Columns that are kept in bf16 beside the codes (`outliers`) are
+[C/2][32][2] per panel. Not here: where weights come from, and files (models/weights.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,29 @@ class PackedWeight:
     k: int
     data: Bytes
     asym: bool = False
+    outliers: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """w8, w4: input columns, ascending and of an even number, whose products are in bf16."""
+
+    def columns(self, columns: NDArray[np.int32]) -> Float32:
+        """float32 [n, len(columns)]: those columns of `dense()`, of w8 and w4."""
+        groups = self.data.reshape(len(self.data), -1, _group_bytes(self.format, self.asym))
+        of_group = groups[:, columns // GROUP_SIZE]  # [panels, C, bytes]
+        at = columns % GROUP_SIZE
+        w4 = self.format == "w4"
+        byte = at // (8 if w4 else 4) * 128 + at % 4
+        where = byte[:, None] + 4 * np.arange(PANEL)
+        codes = np.take_along_axis(of_group, where[None], axis=2)
+        if w4:
+            codes = np.where(at[None, :, None] % 8 < 4, codes & 15, codes >> 4)
+        end = 512 if w4 else 1024
+        scale = np.ascontiguousarray(of_group[:, :, end : end + 64]).view(np.float16)
+        values = codes.astype(np.float32)
+        if self.asym:
+            lowest = np.ascontiguousarray(of_group[:, :, end + 64 :]).view(np.float16)
+            values = values * scale + lowest
+        else:
+            values = (values - (8 if w4 else 128)) * scale
+        return values.transpose(0, 2, 1).reshape(-1, len(columns))[: self.n]
 
     def dense(self) -> Float32:
         """float32 [n, k]: exactly what the codes stand for."""
@@ -101,6 +125,15 @@ def pack_bf16(rows: Float32) -> Bytes:
     """float32 [n, k] -> [panels, bytes], rounded to nearest even."""
     x = to_bf16(_pad(rows))  # type: ignore[arg-type]
     panels = x.reshape(-1, PANEL, x.shape[1] // 2, 2).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(panels).view(np.uint8).reshape(len(panels), -1)
+
+
+def pack_columns(columns: Float32) -> Bytes:
+    """float32 [n, C] (C even) -> bf16 in bytes [panels, C * 64], for the columns kept beside."""
+    n, count = columns.shape
+    padded = np.zeros((round_up(n, PANEL), count), np.uint16)
+    padded[:n] = to_bf16(columns)
+    panels = padded.reshape(-1, PANEL, count // 2, 2).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(panels).view(np.uint8).reshape(len(panels), -1)
 
 

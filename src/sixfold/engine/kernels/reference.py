@@ -7,8 +7,9 @@ it where no native module exists. Attention lives in `reference_attention.py`.
 What a linear layer means depends on its weight's format:
 f32    plain float32.
 bf16   activations are rounded to bf16, products summed in float32.
-w8 w4  activations are quantised to int8 per row in blocks of 32, which is the same in real
-       arithmetic as multiplying the de-quantised activations (see `quantise_rows`).
+w8 w4  activations are quantised to int8 per row in blocks of 128, which is the same in real
+       arithmetic as multiplying the de-quantised activations (see `quantise_rows`); a weight's
+       outlier columns are multiplied as in bf16 instead.
 """
 
 import math
@@ -19,8 +20,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sixfold.core.config import GROUP_SIZE
 from sixfold.engine.kernels import reference_attention as ra
+from sixfold.engine.kernels.packing import PackedWeight
 from sixfold.engine.kernels.program import (
     Activation,
     Add,
@@ -42,8 +43,14 @@ Format = Literal["f32", "bf16", "w8", "w4"]
 GLU_RUN = 16
 """Rows of gate, then rows of up, that alternate in a Glu weight."""
 
+BLOCK = 128
+"""Activations per scale."""
+
 SILENT = 1e-30
-"""Blocks of activations whose peak is no larger are quantised to zeros (127 / peak overflows)."""
+"""Rows of activations whose peak is no larger are quantised to zeros (127 / peak overflows)."""
+
+FLOOR = 1e-6
+"""Of a row's peak: no block's scale is finer, so that the ratio of two scales is finite."""
 
 
 class Weight(Protocol):
@@ -77,31 +84,49 @@ def embed(token_ids: Int32, table: Float32, scale: float) -> Float32:
 
 
 def quantise_rows(x: Float32) -> Float32:
-    """Round x [T, K] to int8 steps per row and block of 32 along K, and back: [T, K].
+    """Round x [T, K] to int8 steps per row and block of 128 along K, and back: [T, K].
 
-    scale = max|x| / 127; code = rint(x * (127 / max|x|)), ties to even; value = code * scale.
-    K is padded with zeros to whole blocks, which changes no block's peak.
+    peak = max|x| of the block, but not below 1e-6 of the row's; scale = peak / 127;
+    code = rint(x * (127 / peak)), ties to even; value = code * scale. K is padded with zeros to
+    whole blocks, which changes no block's peak.
     """
     rows, k = x.shape
-    padded = np.zeros((rows, -(-k // GROUP_SIZE) * GROUP_SIZE), np.float32)
+    padded = np.zeros((rows, -(-k // BLOCK) * BLOCK), np.float32)
     padded[:, :k] = x
-    blocks = padded.reshape(rows, -1, GROUP_SIZE)
-    peak = np.abs(blocks).max(axis=-1, keepdims=True)
-    heard = peak > np.float32(SILENT)
-    safe = np.where(heard, peak, np.float32(1))
-    codes = np.where(heard, np.rint(blocks * (np.float32(127) / safe)), np.float32(0))
-    return (codes * (safe / np.float32(127))).astype(np.float32).reshape(rows, -1)[:, :k]
+    blocks = padded.reshape(rows, -1, BLOCK)
+    top = np.abs(padded).max(axis=1)[:, None, None]
+    floor = np.maximum(top * np.float32(FLOOR), np.float32(SILENT))
+    peak = np.maximum(np.abs(blocks).max(axis=-1, keepdims=True), floor)
+    codes = np.where(top > SILENT, np.rint(blocks * (np.float32(127) / peak)), np.float32(0))
+    return (codes * (peak / np.float32(127))).astype(np.float32).reshape(rows, -1)[:, :k]
 
 
-def linear(x: Float32, weight: Float32, form: str, bias: Float32 | None = None) -> Float32:
-    """x [T, K], weight [N, K] (de-quantised) of format `form`, bias [N] -> [T, N]."""
+def linear(
+    x: Float32,
+    weight: Float32,
+    form: str,
+    bias: Float32 | None = None,
+    outliers: Sequence[int] | Int32 = (),
+) -> Float32:
+    """x [T, K], weight [N, K] (de-quantised) of format `form`, bias [N] -> [T, N].
+
+    `outliers`: columns of w8 and w4 weights that are multiplied in bf16.
+    """
+    beside: Float32 | None = None
     if form == "bf16":
         x = ra.round_bf16(x)
     elif form in ("w8", "w4"):
+        if len(outliers):
+            kept = np.asarray(outliers)
+            beside = ra.round_bf16(x[:, kept]) @ ra.round_bf16(weight[:, kept]).T
+            x = x.copy()
+            x[:, kept] = 0
         x = quantise_rows(x)
     else:
         assert form == "f32", f"unknown weight format {form}"
     out: Float32 = np.matmul(x, weight.T)
+    if beside is not None:
+        out += beside
     return out if bias is None else out + bias
 
 
@@ -118,9 +143,15 @@ def activate(x: Float32, activation: Activation) -> Float32:
     return out
 
 
-def glu(x: Float32, weight: Float32, form: str, activation: Activation) -> Float32:
+def glu(
+    x: Float32,
+    weight: Float32,
+    form: str,
+    activation: Activation,
+    outliers: Sequence[int] | Int32 = (),
+) -> Float32:
     """x [T, K], weight [2F, K] in alternating runs of 16 gate and 16 up rows -> [T, F]."""
-    both = linear(x, weight, form).reshape(len(x), -1, 2, GLU_RUN)
+    both = linear(x, weight, form, None, outliers).reshape(len(x), -1, 2, GLU_RUN)
     gate, up = both[:, :, 0].reshape(len(x), -1), both[:, :, 1].reshape(len(x), -1)
     out: Float32 = activate(gate, activation) * up
     return out
@@ -174,7 +205,7 @@ class ReferenceModel:
         op = self._program.ops[-1]
         assert isinstance(op, Logits), "the program does not end with logits"
         hidden = ra.rms_norm(self._of(op.x)[rows], self._vector(op.norm), op.eps)
-        return linear(hidden, self._matrix(op.weight), self._format(op.weight))
+        return self._linear(hidden, op.weight)
 
     def value(self, value_id: int) -> Float32:
         """[T, width]: any value of the program, as the last forward computed it."""
@@ -188,12 +219,10 @@ class ReferenceModel:
                 return ra.rms_norm(self._of(op.x), self._vector(op.weight), op.eps)
             case Linear():
                 bias = None if op.bias is None else self._vector(op.bias)
-                return linear(
-                    self._of(op.x), self._matrix(op.weight), self._format(op.weight), bias
-                )
+                return self._linear(self._of(op.x), op.weight, bias)
             case Glu():
-                form = self._format(op.weight)
-                return glu(self._of(op.x), self._matrix(op.weight), form, op.activation)
+                matrix, form = self._matrix(op.weight), self._format(op.weight)
+                return glu(self._of(op.x), matrix, form, op.activation, self._outliers(op.weight))
             case Add():
                 return self._of(op.x) + self._of(op.y)
             case Attention():
@@ -207,6 +236,14 @@ class ReferenceModel:
             norms = (self._vector(op.q_norm), self._vector(op.k_norm))
         cache = self._caches[op.kv_group, op.cache_layer]
         return ra.attention(op, self._of(op.qkv), norms, cache, step, self._bf16)
+
+    def _linear(self, x: Float32, weight: str, bias: Float32 | None = None) -> Float32:
+        form, outliers = self._format(weight), self._outliers(weight)
+        return linear(x, self._matrix(weight), form, bias, outliers)
+
+    def _outliers(self, name: str) -> Int32:
+        weight = self._weights[name]
+        return weight.outliers if isinstance(weight, PackedWeight) else np.zeros(0, np.int32)
 
     def _of(self, value: Value) -> Float32:
         return self._values[value.id]

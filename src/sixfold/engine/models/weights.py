@@ -37,8 +37,8 @@ Progress = Callable[[int, int], None]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One tensor of the cache file. `outliers` and `group` are v1's room for columns kept in
-    bf16 and for wider groups; both are fixed today."""
+    """One tensor of the cache file. `group` is v1's room for wider groups; `outliers` is unused:
+    those columns are found with the whole model (runner/calibration.py)."""
 
     name: str
     format: str
@@ -97,8 +97,8 @@ def load_weights(
 
     Raises ModelError if the checkpoint lacks a tensor or the cache cannot be written.
     """
-    key = f"{checkpoint.content_key[:40]}-{dtype}-v{VERSION}"
-    path = cache_dir / "packed" / f"{key}.bin"
+    path = packed_path(checkpoint, dtype, cache_dir)
+    key = path.stem
     weights = _read(path, key)
     if weights is not None:
         return weights
@@ -113,6 +113,11 @@ def load_weights(
     weights = _read(path, key)
     assert weights is not None, "the cache file just written does not read back"
     return weights
+
+
+def packed_path(checkpoint: Checkpoint, dtype: str, cache_dir: Path) -> Path:
+    """The cache file, whether or not it is there."""
+    return cache_dir / "packed" / f"{checkpoint.content_key[:40]}-{dtype}-v{VERSION}.bin"
 
 
 def auto_dtype(model: ModelConfig) -> str:

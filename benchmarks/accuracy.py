@@ -1,0 +1,120 @@
+"""What quantisation costs: perplexity and divergence from float32 on the same weights.
+
+The text is Python's own documentation as every interpreter carries it (pydoc's topics), in windows
+of 512 tokens. The yardstick is 8-bit activations in blocks of 32 without columns kept in bf16,
+computed in NumPy: what the gates of docs/results/performance.md are held against.
+"""
+
+import argparse
+import math
+import pydoc_data.topics
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recording import save
+from sixfold.core.record import Measure
+from sixfold.engine.kernels import reference
+from sixfold.engine.models.registry import resolve, sixfold_home
+from sixfold.engine.models.tokenizer import load_tokenizer
+from sixfold.engine.scoring import Scorer
+from tables import render
+
+WINDOW = 512
+TOKENS = 50_000
+DTYPES = ("bf16", "int8", "int4")
+
+
+class Tally:
+    """Sums over all tokens of one variant."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.surprise = self.divergence = self.agreed = 0.0
+
+    def add(self, ids: NDArray[np.int32], exact: NDArray[np.float64],
+            ours: NDArray[np.float64]) -> None:  # fmt: skip
+        """One window: distributions after each token, [len(ids), V]."""
+        self.surprise -= float(ours[np.arange(len(ids) - 1), ids[1:]].sum())
+        self.divergence += float((np.exp(exact) * (exact - ours)).sum(axis=1)[:-1].sum())
+        self.agreed += float((exact.argmax(axis=1) == ours.argmax(axis=1))[:-1].sum())
+        self.count += len(ids) - 1
+
+    def row(self, exact: "Tally") -> dict[str, Measure]:
+        """The variant's line of the table."""
+        perplexity = math.exp(self.surprise / self.count)
+        ratio = perplexity / math.exp(exact.surprise / exact.count) - 1
+        return {
+            "perplexity": Measure(values=[perplexity], unit=""),
+            "to float32": Measure(values=[100 * ratio], unit="%"),
+            "mean KL": Measure(values=[self.divergence / self.count], unit="nat"),
+            "top 1 agrees": Measure(values=[100 * self.agreed / self.count], unit="%"),
+        }
+
+
+def windows(model: Path, tokens: int) -> list[NDArray[np.int32]]:
+    """The text's tokens in whole windows."""
+    text = "\n\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
+    ids = np.array(load_tokenizer(model).encode(text)[:tokens], np.int32)
+    return [ids[at : at + WINDOW] for at in range(0, len(ids) - WINDOW + 1, WINDOW)]
+
+
+@contextmanager
+def blocks_of(size: int) -> Iterator[None]:
+    """The reference's activations in blocks of another size."""
+    before, reference.BLOCK = reference.BLOCK, size
+    try:
+        yield
+    finally:
+        reference.BLOCK = before
+
+
+def compare(a: argparse.Namespace, model: Path) -> dict[str, Tally]:
+    """Every variant over every window; float32 is computed once per window."""
+    cache = sixfold_home()
+    exact = Scorer(model, "f32", cache)
+    native = {f"{dtype}, {isa or 'best tier'}": Scorer(model, dtype, cache, isa)
+              for dtype in DTYPES for isa in a.isa}  # fmt: skip
+    slow = {f"{dtype}, blocks of 32": Scorer(model, dtype, cache, "reference", keep_outliers=False)
+            for dtype in DTYPES[1:] if a.yardstick}  # fmt: skip
+    tallies = {name: Tally() for name in ("float32", *native, *slow)}
+    some = windows(model, a.tokens)
+    for number, ids in enumerate(some, 1):
+        truth = exact.logprobs(ids)
+        tallies["float32"].add(ids, truth, truth)
+        for name, scorer in native.items():
+            tallies[name].add(ids, truth, scorer.logprobs(ids))
+        with blocks_of(32):
+            for name, scorer in slow.items():
+                tallies[name].add(ids, truth, scorer.logprobs(ids))
+        print(f"\r{number}/{len(some)} windows", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return tallies
+
+
+def main() -> int:
+    """Compare, print, and record if that is wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="(%(default)s)")
+    parser.add_argument("--isa", action="append", default=[], help="tiers (the best one)")
+    parser.add_argument("--yardstick", action="store_true", help="compute the yardstick, too")
+    parser.add_argument("--record", action="store_true", help="write docs/results/accuracy-*.json")
+    a = parser.parse_args()
+    a.isa = a.isa or [""]
+    tallies = compare(a, resolve(a.model, sixfold_home()))
+    table = {name: tally.row(tallies["float32"]) for name, tally in tallies.items()}
+    print(render(table))
+    if a.record:
+        save(f"accuracy-{a.model}", f"What quantisation costs {a.model}",
+             {"text": "pydoc's topics", "tokens": tallies["float32"].count, "window": WINDOW},
+             table, "Divergence is of float32 on the same weights from each variant.")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

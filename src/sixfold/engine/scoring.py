@@ -1,0 +1,73 @@
+"""Log-probabilities of whole token lists from the engine's own parts, one sequence at a time.
+
+For what is said of accuracy (tests, benchmarks/accuracy.py). Not here: serving them (an engine's
+`prompt_logprobs`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sixfold.core.config import BLOCK_SIZE
+from sixfold.engine.kernels import ops
+from sixfold.engine.kernels.reference import ReferenceModel
+from sixfold.engine.models.checkpoint import open_checkpoint
+from sixfold.engine.models.tokenizer import load_tokenizer
+from sixfold.engine.models.weights import load_weights, packed_path
+from sixfold.engine.runner.calibration import with_outliers
+from sixfold.engine.runner.executor import build_program
+from sixfold.engine.runner.step_input import StepInput
+
+CHUNK = 256
+
+
+class Scorer:
+    """A model on the native executor, or in NumPy (`isa="reference"`)."""
+
+    def __init__(
+        self,
+        path: Path,
+        dtype: str,
+        cache: Path,
+        isa: str = "",
+        max_len: int = 1024,
+        keep_outliers: bool = True,
+    ) -> None:
+        """`dtype` as EngineConfig has it, but not auto; `isa`: a tier, the best where empty.
+
+        Without `keep_outliers`, int8 and int4 have all their columns in 8 bits.
+        """
+        checkpoint = open_checkpoint(path)
+        program = build_program(checkpoint.config)
+        weights = load_weights(checkpoint, dtype, cache)
+        if dtype in ("int8", "int4") and keep_outliers:
+            columns = packed_path(checkpoint, dtype, cache).with_suffix(".columns.json")
+            encode = load_tokenizer(checkpoint.path).encode
+            weights = with_outliers(weights, program, encode, columns)
+        blocks = -(-max_len // BLOCK_SIZE)
+        counts = [blocks + 1] * len(program.kv_groups)
+        self.model: ops.NativeModel | ReferenceModel
+        if isa == "reference":
+            self.model = ReferenceModel(program, weights, counts)
+        else:
+            options = ops.NativeOptions(isa or ops.tiers()[-1], 2, CHUNK, max_len)
+            kv_dtype = "f32" if dtype == "f32" else "bf16"
+            self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)  # type: ignore[arg-type]
+        self.tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in program.kv_groups]
+
+    def logprobs(self, token_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """float64 [len(token_ids), V]: row p is the distribution after token p."""
+        ids = np.asarray(token_ids, np.int32)
+        parts = []
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            positions = np.arange(start, start + len(chunk), dtype=np.int32)
+            bounds, slots = np.array([0, len(chunk)], np.int32), np.zeros(1, np.int32)
+            self.model.forward(StepInput(chunk, positions, bounds, slots, self.tables))
+            parts.append(self.model.logits(np.arange(len(chunk), dtype=np.int32)))
+        logits = np.concatenate(parts).astype(np.float64)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return found
