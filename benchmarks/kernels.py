@@ -205,7 +205,9 @@ def measured(name: str, work: Work, probe: LimitProbe, samples: int) -> Row:
     limit: Limit = "read" if in_memory > in_arithmetic else work.arithmetic
     look = probe.read if limit == "read" else partial(rate, probe, work)
     amount = work.bytes if limit == "read" else work.operations
-    shares, taken = [], 0
+    shares: list[float] = []
+    taken = 0
+    best = 0.0
     # A few more than asked for, where some are dropped.
     while len(shares) < samples and taken < 3 * samples:
         before = look()

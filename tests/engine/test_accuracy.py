@@ -7,10 +7,10 @@ import divergence
 import numpy as np
 import pytest
 
-from sixfold.engine.scoring import Scorer
 from sixfold import LLM, SamplingParams
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home
+from sixfold.engine.scoring import Scorer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = ("llama", "llama_rope3", "qwen2", "qwen3", "gemma3")

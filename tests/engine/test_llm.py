@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sixfold.engine.scoring import Scorer
 from sixfold import LLM, SamplingParams
 from sixfold.core.errors import ConfigError, ModelError, RequestError
+from sixfold.engine.scoring import Scorer
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
 

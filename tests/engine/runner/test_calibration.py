@@ -87,5 +87,3 @@ def test_weights_that_are_not_quantised_stay_as_they_are(tmp_path):
     path = tmp_path / "columns.json"
     assert with_outliers(weights, build_program(checkpoint.config), list, path) is weights
     assert not path.exists()
-
-

@@ -98,7 +98,8 @@ def quantise_rows(x: Float32) -> Float32:
     floor = np.maximum(top * np.float32(FLOOR), np.float32(SILENT))
     peak = np.maximum(np.abs(blocks).max(axis=-1, keepdims=True), floor)
     codes = np.where(top > SILENT, np.rint(blocks * (np.float32(127) / peak)), np.float32(0))
-    return (codes * (peak / np.float32(127))).astype(np.float32).reshape(rows, -1)[:, :k]
+    steps: Float32 = (codes * (peak / np.float32(127))).astype(np.float32)
+    return steps.reshape(rows, -1)[:, :k]
 
 
 def linear(
