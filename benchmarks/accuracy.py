@@ -2,7 +2,7 @@
 
 The text is Python's own documentation as every interpreter carries it (pydoc's topics), in windows
 of 512 tokens. The yardstick is 8-bit activations in blocks of 32 without columns kept in bf16,
-computed in NumPy: what the gates of docs/results/performance.md are held against.
+computed in NumPy.
 """
 
 import argparse

@@ -28,6 +28,7 @@ from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.ops import LimitProbe, NativeModel, NativeOptions
 from sixfold.engine.kernels.packing import PANEL, PackedWeight, pack_f32, panel_bytes, round_up
 from sixfold.engine.kernels.program import ProgramBuilder
+from sixfold.engine.runner.step_input import StepInput
 from tables import render
 
 SAMPLES, QUICK_SAMPLES = 20, 8
@@ -51,17 +52,6 @@ class Row(msgspec.Struct, frozen=True):
     """Taken; those not among the shares were dropped."""
     rate: float
     """Of the median sample: 1e9 operations, or bytes, per second."""
-
-
-@dataclass
-class Step:
-    """What a forward is asked for (runner/step_input.py)."""
-
-    token_ids: np.ndarray
-    positions: np.ndarray
-    query_start_loc: np.ndarray
-    slots: np.ndarray
-    block_tables: list[np.ndarray]
 
 
 @dataclass
@@ -124,7 +114,7 @@ def gemm_work(case: Gemm, weights: Weights, isa: str, threads: int) -> Work:
     named |= {f"w{number}": one for number, one in enumerate(copies)}
     options = NativeOptions(isa, threads, case.m, 1)
     model = NativeModel(b.build(), named, [], "f32", options, edit=partial(only, GEMM))
-    step = Step(
+    step = StepInput(
         tokens(case.m), np.arange(case.m, dtype=np.int32), np.array([0, case.m], np.int32),
         tokens(1), [],
     )  # fmt: skip
@@ -157,7 +147,7 @@ def attention_work(case: Attend, isa: str, threads: int) -> Work:
     values = np.random.default_rng(3).integers(0x3C00, 0x3F00, 1 << 16, np.uint16)
     arena = model.arena(0).reshape(-1).view(np.uint16)
     arena[:] = np.resize(values, arena.shape)
-    step = Step(
+    step = StepInput(
         tokens(total),
         np.tile(np.arange(case.past, case.past + case.new, dtype=np.int32), case.requests),
         np.arange(case.requests + 1, dtype=np.int32) * case.new,
@@ -172,7 +162,12 @@ def attention_work(case: Attend, isa: str, threads: int) -> Work:
 
 
 def rotating(
-    model: NativeModel, step: Step, first: int, operations: float, size: float, arithmetic: Limit
+    model: NativeModel,
+    step: StepInput,
+    first: int,
+    operations: float,
+    size: float,
+    arithmetic: Limit,
 ) -> Work:
     """As many ops a go as fill a sample, through all copies in turn."""
     at = first

@@ -2,7 +2,7 @@
 // is only the accumulator's start value.
 #define TILE_INT8
 
-// Up to kBlockGroups groups of one activation block: acc is in units of its scale.
+// One group of 32 along K; acc is in units of its block's activation scale.
 template <int M, bool W4, bool ASYM>
 static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32_t* offsets, __m512 acc[M][2]) {
   const __m512i nibble = _mm512_set1_epi8(15);

@@ -20,6 +20,7 @@ from sixfold.core.request import (
     RequestDelta,
     check_token_ids,
 )
+from sixfold.engine.kernels.program import Program
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
@@ -75,13 +76,14 @@ class LLMEngine:
         weights = load_weights(checkpoint, self.dtype, cache_dir, progress)
         path = packed_path(checkpoint, self.dtype, cache_dir).with_suffix(".columns.json")
         program = build_program(checkpoint.config)
-        self._build(with_outliers(weights, program, self.tokenizer.encode, path), checkpoint)
+        weights = with_outliers(weights, program, self.tokenizer.encode, path)
+        self._build(program, weights, checkpoint)
         self._live: dict[str, _Live] = {}
         self._generated = 0
         self._prompt_tokens = self._batched_tokens = self._steps = 0
 
-    def _build(self, weights: Weights, checkpoint: Checkpoint) -> None:
-        config, program = self.config, build_program(checkpoint.config)
+    def _build(self, program: Program, weights: Weights, checkpoint: Checkpoint) -> None:
+        config = self.config
         executor, num_blocks = build_executor(program, weights, config, self.max_model_len)
         kv = KVCacheManager(
             groups=program.kv_groups,

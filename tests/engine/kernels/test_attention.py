@@ -14,21 +14,13 @@ from sixfold.engine.kernels import packing
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions, tiers
 from sixfold.engine.kernels.program import ProgramBuilder
 from sixfold.engine.kernels.reference import DenseWeight, ReferenceModel
+from sixfold.engine.runner.step_input import StepInput
 
 LONGEST = 1600
 SEQUENCES = 5
 TABLE = -(-LONGEST // BLOCK_SIZE)
 LLAMA2 = RopeConfig()
 LLAMA3 = RopeConfig(theta=500000.0, llama3=(8.0, 1.0, 4.0, 8192))
-
-
-@dataclass
-class Step:
-    token_ids: np.ndarray
-    positions: np.ndarray
-    query_start_loc: np.ndarray
-    slots: np.ndarray
-    block_tables: list
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class Session:
     def step(self, *chunks: tuple[int, int, int]) -> list[np.ndarray]:
         """Compute tokens [start, stop) of sequences: chunks (sequence, start, stop)."""
         lengths = [stop - start for _, start, stop in chunks]
-        step = Step(
+        step = StepInput(
             np.concatenate([self.tokens[s, a:b] for s, a, b in chunks]),
             np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in chunks]),
             np.cumsum([0, *lengths]).astype(np.int32),

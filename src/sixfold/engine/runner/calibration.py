@@ -3,7 +3,7 @@
 A few columns of activations are far larger than the rest, and would take all the steps of the 8
 bits that their block of 128 has. The columns with the largest sum of |x| over the text are kept
 beside the codes. Found once per model and dtype, then read from a file beside the packed weights.
-Not here: how they are packed (kernels/packing.py), what they cost (docs/results/performance.md).
+Not here: how they are packed (kernels/packing.py), what they cost (benchmarks/accuracy.py).
 """
 
 import os
