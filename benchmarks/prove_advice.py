@@ -8,6 +8,7 @@ verdicts.json. Not here: the faults (scenario_cases.py), the calls (tuner/verdic
 import argparse
 import math
 import random
+import re
 import sys
 from statistics import fmean
 
@@ -19,7 +20,7 @@ from sixfold.core.point import Point
 from sixfold.core.record import Measure
 from sixfold.instrument.advisor import scoreboard
 from sixfold.instrument.advisor.proof import Loop, Subject, to_try
-from sixfold.instrument.advisor.validate import Verdict
+from sixfold.instrument.advisor.validate import RULES, Verdict
 from sixfold.instrument.advisor.words import verdict_words
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.run import Limits
@@ -38,17 +39,23 @@ def subject_of(a: argparse.Namespace, case: Case, base: Alone, rules: CallRules)
     """The case as an engine to examine."""
     job = Job(
         target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
-        workload=parse_workload(case.workload),
+        workload=parse_workload(longer(case.workload, a.longer)),
         load=case.load,
         slo=objective(case, base),
         limits=Limits(seconds=60),
     )
-    return Subject(spec=spec_of(a, case), job=job, workload=case.workload, rules=rules)
+    return Subject(spec=spec_of(a, case), job=job, workload=longer(case.workload, a.longer),
+                   rules=rules)  # fmt: skip
+
+
+def longer(workload: str, times: int) -> str:
+    """With so many times the requests: what a run differs by falls with their number."""
+    return re.sub(r"count=(\d+)", lambda found: f"count={times * int(found[1])}", workload)
 
 
 def rules_of(truth: int) -> CallRules:
     """The default; or one look after so many pairs, so that all of them are made."""
-    return CallRules(looks=(Look(truth, 0.04),)) if truth else CallRules()
+    return CallRules(looks=(Look(truth, 0.04),)) if truth else RULES
 
 
 def log_gains(verdict: Verdict) -> list[float]:
@@ -64,10 +71,10 @@ def resampled(gains: list[float], truth: float, seed: int) -> dict[str, float]:
     middle = fmean(gains)
     calls = {"GAIN": 0, "WORSE": 0, "NO GAIN": 0, "INCONCLUSIVE": 0}
     for _ in range(DRAWS):
-        drawn = [rng.choice(gains) - middle + truth for _ in range(CallRules().last)]
-        for look in CallRules().looks:
+        drawn = [rng.choice(gains) - middle + truth for _ in range(RULES.last)]
+        for look in RULES.looks:
             after = [math.exp(value) for value in drawn[: look.pairs]]
-            call = compare([1.0] * look.pairs, after, lower_is_better=False).call
+            call = compare([1.0] * look.pairs, after, lower_is_better=False, rules=RULES).call
             if call != "INCONCLUSIVE":
                 break
         calls[call] += 1
@@ -101,6 +108,8 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=1, help="remedies of a case to try")
     parser.add_argument("--truth", type=int, default=0, metavar="PAIRS", help="go on to so many")
+    parser.add_argument("--longer", type=int, default=1, metavar="TIMES",
+                        help="as many requests")  # fmt: skip
     parser.add_argument("--record", action="store_true", help="write docs/results")
     a = parser.parse_args()
     cases = [case for case in CASES if case.expected and case.kind == "bench" and not case.rate
@@ -143,7 +152,8 @@ def keep(a: argparse.Namespace, entries: list[scoreboard.Entry]) -> None:
     if a.truth:
         named = {f"{e.symptom}, {e.remedy}, {n}": e.verdict for n, e in enumerate(entries, 1)}
         save("verdicts", "Verdicts against a long-run truth",
-             {"model": a.model, "draws": DRAWS, "pairs of the truth": a.truth}, judged(named),
+             {"model": a.model, "draws": DRAWS, "pairs of the truth": a.truth,
+              "times as long": a.longer}, judged(named),
              "Trials of the default budget, drawn again from the truth's own pairs.")  # fmt: skip
 
 

@@ -40,6 +40,7 @@ Exit code 0: the objective is met; 1: an error; 3: a cause was found; 4: it abst
 FOUND, ABSTAINED = 3, 4
 SLO = "ttft:p95<2s;itl:p95<200ms"
 """Where nothing is said: what practitioners alert on (docs/guides/find-your-bottleneck.md)."""
+PAIRS = 20
 WORKLOAD = "chat:count=12,turns=2,output=32"
 
 
@@ -93,6 +94,8 @@ def _add_validation(p: argparse.ArgumentParser) -> None:
                    help="these commands may run, once for every run")  # fmt: skip
     v.add_argument("--workload", default=WORKLOAD, help="what to send (%(default)s)")
     v.add_argument("--steps", type=int, default=1, help="how many remedies to try (%(default)s)")
+    v.add_argument("--pairs", type=int, default=PAIRS, metavar="N",
+                   help="of runs, at most; clear effects take 3 (%(default)s)")  # fmt: skip
     v.add_argument("--store", default="sixfold-advise.db", metavar="FILE", help="(%(default)s)")
     v.add_argument("--scoreboard", default="sixfold-scoreboard.jsonl", metavar="FILE",
                    help="where verdicts are appended (%(default)s)")  # fmt: skip
@@ -329,6 +332,7 @@ def _proven(a: argparse.Namespace, advice: "Advice", entries: "list[Entry]") -> 
 
 def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
     from sixfold.instrument.advisor.proof import Subject
+    from sixfold.instrument.advisor.validate import RULES
     from sixfold.instrument.backends import backend
     from sixfold.instrument.backends.flags import check_flags
     from sixfold.instrument.backends.grid import parse_grid
@@ -336,6 +340,7 @@ def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
     from sixfold.instrument.loadgen.client import Target
     from sixfold.instrument.loadgen.run import Limits
     from sixfold.instrument.measure import Job, check
+    from sixfold.instrument.tuner.verdict import rules_up_to
     from sixfold.instrument.workloads.presets import parse_workload
 
     _check_consent(a)
@@ -360,7 +365,8 @@ def _subject(a: argparse.Namespace, slo: "Slo") -> "Subject":
     )
     check(job)
     speaks = a.engine if a.start_command else ""
-    return Subject(spec=spec, job=job, workload=a.workload, speaks=speaks)
+    rules = rules_up_to(a.pairs, RULES)
+    return Subject(spec=spec, job=job, workload=a.workload, rules=rules, speaks=speaks)
 
 
 def _check_consent(a: argparse.Namespace) -> None:

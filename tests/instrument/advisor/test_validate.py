@@ -6,19 +6,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sixfold.cli.advise import PAIRS
 from sixfold.core.errors import ConfigError
 from sixfold.core.point import Point
 from sixfold.core.slo import parse_slo
 from sixfold.instrument.advisor import scoreboard
 from sixfold.instrument.advisor.proof import Loop, Subject, to_try
 from sixfold.instrument.advisor.remedies import Step
-from sixfold.instrument.advisor.validate import Trial, Verdict, metric_of, prove
+from sixfold.instrument.advisor.validate import RULES, Trial, Verdict, metric_of, prove
 from sixfold.instrument.advisor.words import verdict_words
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.measure import Job
 from sixfold.instrument.store.store import Store
 from sixfold.instrument.tuner.runner import PlannedRun
+from sixfold.instrument.tuner.verdict import CallRules, rules_up_to, spent_by
 from sixfold.instrument.workloads.presets import parse_workload
 
 SLO = parse_slo("ttft:p95<1s")
@@ -94,6 +96,33 @@ def test_sides_without_any_goodput_are_called_by_what_broke() -> None:
     assert verdict(World(-1, -1, 0, 1)).call == "INCONCLUSIVE"
     blank = [_point(PlannedRun(study="t", spec=SPEC), JOB, {"goodput": 0.0})]
     assert metric_of(blank, blank, SLO) == "goodput"
+
+
+def test_a_handful_of_good_requests_is_no_number_to_compare() -> None:
+    def points(good: float) -> list[Point]:
+        values = {"goodput": good / 8, "duration": 8.0, "ttft:p95": 3.0}
+        return [_point(PlannedRun(study="t", spec=SPEC), JOB, values) for _ in range(3)]
+
+    assert metric_of(points(10), points(30), SLO) == "goodput"
+    assert metric_of(points(9), points(30), SLO) == metric_of(points(30), points(9), SLO)
+    assert metric_of(points(9), points(30), SLO) == "ttft:p95"
+
+
+def test_noisy_runs_take_more_pairs_and_a_cap_is_kept() -> None:
+    """At 8 % noise of a run, a tenth is called with all pairs and rarely with six."""
+
+    def calls(rules: CallRules) -> list[str]:
+        worlds = [World(10, 11, 0.08, seed) for seed in range(200)]
+        trial = msgspec.structs.replace(TRIAL, rules=rules)
+        return [prove(trial, world, lambda *_: None, {})[0].call for world in worlds]
+
+    assert calls(RULES).count("GAIN") >= 0.8 * 200
+    assert calls(rules_up_to(6, RULES)).count("GAIN") <= 0.6 * 200
+    capped = rules_up_to(6, RULES)
+    assert capped.last == 6 and spent_by(capped, 6) == pytest.approx(spent_by(RULES, RULES.last))
+    assert rules_up_to(99, RULES) == RULES and RULES.last == PAIRS
+    with pytest.raises(ConfigError, match="tell nothing"):
+        rules_up_to(2, RULES)
 
 
 def test_a_remedy_without_a_flag_is_not_tried() -> None:

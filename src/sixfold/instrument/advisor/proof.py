@@ -14,7 +14,7 @@ from sixfold.instrument.advisor.advice import Advice, of_record
 from sixfold.instrument.advisor.remedies import Step
 from sixfold.instrument.advisor.scoreboard import Entry, entry_of
 from sixfold.instrument.advisor.signals import Readings
-from sixfold.instrument.advisor.validate import Runs, Trial, prove
+from sixfold.instrument.advisor.validate import RULES, Runs, Trial, prove
 from sixfold.instrument.advisor.window import Setting
 from sixfold.instrument.backends.spec import EngineSpec
 from sixfold.instrument.measure import Job
@@ -30,7 +30,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     job: Job
     workload: str
     """As the user wrote it."""
-    rules: CallRules = CallRules()
+    rules: CallRules = RULES
     speaks: str = ""
     """Whose flags the server takes, where a command of the user's starts it; empty: the spec's."""
 

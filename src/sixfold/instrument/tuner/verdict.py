@@ -62,6 +62,17 @@ class CallRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return max(look.pairs for look in self.looks)
 
 
+def rules_up_to(pairs: int, rules: CallRules) -> CallRules:
+    """The same error in all, with no look after `pairs`. Raises ConfigError under 3 pairs."""
+    if pairs < 3:
+        raise ConfigError(f"{pairs} pairs tell nothing", "3 at the least")
+    if pairs >= rules.last:
+        return rules
+    looks = [look for look in rules.looks if look.pairs < pairs]
+    left = spent_by(rules, rules.last) - math.fsum(look.alpha for look in looks)
+    return msgspec.structs.replace(rules, looks=(*looks, Look(pairs, left)))
+
+
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A call, and the candidate's value over the baseline's with its interval."""
 
