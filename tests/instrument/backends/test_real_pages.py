@@ -10,17 +10,19 @@ from instrument.advisor.pages import server
 from sixfold.core.slo import parse_slo
 from sixfold.instrument.advisor.advice import of_windows
 from sixfold.instrument.advisor.endpoint import Replica, look
-from sixfold.instrument.backends.aliases import HISTOGRAMS, SGLANG
+from sixfold.instrument.backends.aliases import HISTOGRAMS, SGLANG, VLLM
 from sixfold.instrument.backends.scrape import canonical, histogram, parse
 
 PAGES = Path(__file__).parents[2] / "golden" / "metric_pages"
-ALIASES = {"sglang": SGLANG}
+ALIASES = {"sglang": SGLANG, "vllm": VLLM}
 ABSENT = {
     "sglang": set(),
+    "vllm": {"num_requests_swapped", "prompt_rate", "generation_rate", "spec_drafted",
+             "spec_accepted"},
 }  # fmt: skip
-"""What stands there only with some setting."""
-NO_HISTOGRAM = {"sglang": {"prefill"}}
-BEHIND = {"sglang": "/get_server_info"}
+"""Of older versions, or with speculative decoding only."""
+NO_HISTOGRAM = {"sglang": {"prefill"}, "vllm": set()}
+BEHIND = {"sglang": "/get_server_info", "vllm": "/version"}
 
 
 def recorded(engine: str) -> list[bytes]:
