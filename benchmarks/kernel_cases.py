@@ -26,7 +26,7 @@ MODELS = {
     "llama3.1-8b": Shape(4096, 14336, 32, 8, 128),
 }
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
-FORMATS = ("w4", "w4_asym", "w8", "bf16")
+FORMATS = ("w4", "w4_asym", "w4_128", "w8", "w8_128", "bf16")
 QUICK_MODELS, QUICK_ROWS = ("smollm2-135m", "llama3.2-1b"), (1, 4, 16, 64, 256)
 
 
@@ -55,13 +55,19 @@ class Attend(NamedTuple):
     requests: int
     new: int
     past: int
+    shared: float = 0.0
+    """Of `past`: the part that all requests share."""
+    kv: str = "bf16"
+    """What the cache holds."""
 
     @property
     def id(self) -> str:
         """Of its line in the record."""
         what = "prefill" if self.new > 1 else "decode"
+        shared = f" shared={self.shared:.0%}" if self.shared else ""
+        what += "-int8kv" if self.kv == "int8" else ""
         return (f"{what} D={self.head_dim} group={self.group} kv_heads={self.kv_heads} "
-                f"requests={self.requests} new={self.new} past={self.past}")  # fmt: skip
+                f"requests={self.requests} new={self.new} past={self.past}{shared}")  # fmt: skip
 
 
 def layers(shape: Shape) -> dict[str, tuple[int, int]]:
@@ -94,3 +100,10 @@ def attentions(quick: bool) -> Iterator[Attend]:
                 (1, 4095), (8, 511), (8, 4095), (32, 4095), (4, 32767),
             ):  # fmt: skip
                 yield Attend(head_dim, group, 4, requests, 1, past)
+    for head_dim in (64,) if quick else (64, 128, 256):
+        for group in (4,) if quick else (1, 4, 8):
+            for requests, past in ((8, 4095),) if quick else ((8, 4095), (32, 4095), (4, 32767)):
+                yield Attend(head_dim, group, 4, requests, 1, past, kv="int8")
+    for head_dim in (64,) if quick else (64, 128):
+        for shared in (0.0, 1.0) if quick else (0.0, 0.5, 0.9, 1.0):
+            yield Attend(head_dim, 4, 4, 32, 1, 4096, shared)

@@ -26,7 +26,15 @@ from sixfold.engine.kernels import cpu
 from sixfold.engine.kernels.lower import ATTENTION, FIELDS, GEMM, Lowered
 from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.ops import LimitProbe, NativeModel, NativeOptions
-from sixfold.engine.kernels.packing import PANEL, PackedWeight, pack_f32, panel_bytes, round_up
+from sixfold.engine.kernels.packing import (
+    PANEL,
+    KVDtype,
+    PackedWeight,
+    pack_f32,
+    page_bytes,
+    panel_bytes,
+    round_up,
+)
 from sixfold.engine.kernels.program import ProgramBuilder
 from sixfold.engine.runner.step_input import StepInput
 from tables import render
@@ -39,7 +47,6 @@ FOOTPRINT = 256 << 20
 MAX_COPIES = 512
 Limit = Literal["f32", "bf16", "int8", "read"]
 KIND, IN, OUT = (FIELDS.index(name) for name in ("kind", "in_", "out"))
-ARITHMETIC: dict[str, Limit] = {"bf16": "bf16", "w8": "int8", "w4": "int8", "w4_asym": "int8"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -80,12 +87,14 @@ class Weights:
 
     def copies(self, form: str, n: int, k: int) -> list[PackedWeight]:
         """As many as fit, behind one another."""
-        plain, asym = form.removesuffix("_asym"), form.endswith("_asym")
+        plain, *rest = form.split("_")
+        asym, group = "asym" in rest, 128 if "128" in rest else 32
         panels = round_up(n, PANEL) // PANEL
-        each = panel_bytes(plain, k, asym)  # type: ignore[arg-type]
+        each = panel_bytes(plain, k, asym, group)  # type: ignore[arg-type]
         count = min(MAX_COPIES, max(1, FOOTPRINT // (panels * each)))
         data = self._data[: count * panels * each].reshape(count, panels, each)
-        return [PackedWeight(plain, n, k, one, asym) for one in data]  # type: ignore[arg-type]
+        return [PackedWeight(plain, n, k, one, asym, group=group)  # type: ignore[arg-type]
+                for one in data]  # fmt: skip
 
 
 def only(kind: int, low: Lowered) -> None:
@@ -121,14 +130,19 @@ def gemm_work(case: Gemm, weights: Weights, isa: str, threads: int) -> Work:
     first = model.num_ops - len(copies)
     model.forward(step, 0, first)
     each = copies[0].data.nbytes
-    return rotating(model, step, first, 2.0 * case.m * case.n * case.k, each,
-                    ARITHMETIC[case.form])  # fmt: skip
+    arithmetic: Limit = "bf16" if case.form == "bf16" else "int8"
+    return rotating(model, step, first, 2.0 * case.m * case.n * case.k, each, arithmetic)
 
 
 def attention_work(case: Attend, isa: str, threads: int) -> Work:
     """One layer's attention on KV of random bits that are small numbers, in several layers."""
     blocks = -(-(case.past + case.new) // 32)
-    each = blocks * 32 * case.requests * 4 * case.kv_heads * case.head_dim
+    common = int(case.past * case.shared) // 32
+    table = 1 + np.arange(case.requests * blocks, dtype=np.int32).reshape(case.requests, blocks)
+    table[:, :common] = table[0, :common]
+    distinct = case.requests * blocks - (case.requests - 1) * common
+    kv_dtype: KVDtype = "int8" if case.kv == "int8" else "bf16"
+    each = distinct * case.kv_heads * page_bytes(case.head_dim, kv_dtype)
     copies = max(1, min(64, FOOTPRINT // each))
     heads = case.kv_heads * case.group
     b = ProgramBuilder()
@@ -137,28 +151,28 @@ def attention_work(case: Attend, isa: str, threads: int) -> Work:
         qkv = b.embed("x", (heads + 2 * case.kv_heads) * case.head_dim)
         b.attention(qkv, (heads, case.kv_heads, case.head_dim), case.head_dim**-0.5,
                     RopeConfig(theta=1e4))  # fmt: skip
-    table = np.random.default_rng(2).normal(0, 1, (1, qkv.width)).astype(np.float32)
+    values = np.random.default_rng(2).normal(0, 1, (1, qkv.width)).astype(np.float32)
     total = case.requests * case.new
     options = NativeOptions(isa, threads, total, case.past + case.new)
     model = NativeModel(
-        b.build(), {"x": PackedWeight("f32", 1, qkv.width, pack_f32(table))},
-        [case.requests * blocks + 1], "bf16", options, edit=partial(only, ATTENTION),
+        b.build(), {"x": PackedWeight("f32", 1, qkv.width, pack_f32(values))},
+        [case.requests * blocks + 1], kv_dtype, options, edit=partial(only, ATTENTION),
     )  # fmt: skip
-    values = np.random.default_rng(3).integers(0x3C00, 0x3F00, 1 << 16, np.uint16)
+    noise = np.random.default_rng(3).integers(0x3C00, 0x3F00, 1 << 16, np.uint16)
     arena = model.arena(0).reshape(-1).view(np.uint16)
-    arena[:] = np.resize(values, arena.shape)
+    arena[:] = np.resize(noise, arena.shape)
     step = StepInput(
         tokens(total),
         np.tile(np.arange(case.past, case.past + case.new, dtype=np.int32), case.requests),
         np.arange(case.requests + 1, dtype=np.int32) * case.new,
         np.arange(case.requests, dtype=np.int32),
-        [1 + np.arange(case.requests * blocks, dtype=np.int32).reshape(case.requests, blocks)],
+        [table],
     )
     first = model.num_ops - copies
     model.forward(step, 0, first)
     seen = case.new * case.past + case.new * (case.new + 1) / 2
     work = 4.0 * case.head_dim * heads * seen * case.requests
-    return rotating(model, step, first, work, each, "bf16")
+    return rotating(model, step, first, work, each, "int8" if kv_dtype == "int8" else "bf16")
 
 
 def rotating(
@@ -235,8 +249,9 @@ def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
             span = "1-2" if m <= 2 else "3-15" if m < 16 else "16-63" if m < 64 else "64-512"
             name = f"GEMM {words[1]}, M {span}"
         else:
-            group = f", {words[2]}" if words[0] == "decode" else ""
-            name = f"attention {words[0]} {words[1]}{group}"
+            group = f", {words[2]}" if words[0] != "prefill" else ""
+            shared = f", {words[6]}" if len(words) > 6 else ""
+            name = f"attention {words[0]} {words[1]}{group}{shared}"
         found.setdefault(f"{name}, of {row.limit}", []).append(row)
     return found
 

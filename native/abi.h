@@ -10,8 +10,8 @@ namespace sixfold {
 
 constexpr int kMR = 6;            // activation rows per register tile
 constexpr int kPanel = 32;        // weight columns per panel
-constexpr int kGroup = 32;        // K values per quantisation scale of a weight
-constexpr int kBlockGroups = 4;   // groups per quantisation scale of an activation (128 values)
+constexpr int kRun = 32;          // K values that codes come in; a weight's scale has 1, 2 or 4 runs
+constexpr int kBlockRuns = 4;     // runs per quantisation scale of an activation (128 values)
 constexpr int kTile = 32;         // keys per softmax tile = tokens per KV block
 constexpr int kPartialTiles = 16; // tiles per attention partial (512 keys, at absolute multiples)
 constexpr int kMaxRows = 8;       // query rows per attention tile
@@ -26,8 +26,9 @@ enum OutMode : int32_t { kStore = 0, kAdd = 1, kGluSilu = 2, kGluGelu = 3 };
 struct Linear {
   int32_t format;
   int32_t asym; // W4, W8: codes count from a minimum, which each group carries behind its scales
+  int32_t group_runs; // W4, W8: runs per scale (1, 2, 4); the last group may have fewer
   int64_t n, k;
-  int64_t k_padded;    // K rounded up to kGroup
+  int64_t k_padded;    // K rounded up to kRun
   int64_t panels;      // ceil(N / 32)
   int64_t panel_bytes;
   const uint8_t* data;
@@ -42,12 +43,12 @@ struct Linear {
 // Activations packed for the row panels of a GEMM: [row panel][K unit][MR] 32-bit units
 // (one float, two bf16, or four int8 codes). For int8 also, per block of 128, by how much the sum
 // so far is multiplied to be in units of this block's scale (behind the last block: that scale),
-// and per group of 32 what the codes' zero point or minimum adds: an int32 that a dot product
-// starts from, or a float that the weight's minimum is multiplied by.
+// and per group of the weight what the codes' zero point or minimum adds: an int32 that a dot
+// product starts from, or a float that the weight's minimum is multiplied by.
 struct PackedRows {
   uint32_t* units;
   float* scales;      // [row panel][blocks + 1][MR]
-  int32_t* offsets;   // [row panel][K / 32][MR], floats if the weight is asymmetric
+  int32_t* offsets;   // [row panel][groups][MR], floats if the weight is asymmetric
   uint32_t* outliers; // [row panel][outliers / 2][MR] pairs of bf16
 };
 
@@ -72,14 +73,16 @@ struct GemmArgs {
   int32_t mode;
 };
 
-// One KV group's arena: [block][layer][kv head][K slab, V slab].
+enum KVFormat : int32_t { kKvBf16 = 0, kKvF32 = 1, kKvInt8 = 2 };
+
+// One KV group's arena: [block][layer][kv head][K slab, V slab]. How a page is laid out: rows.inl.
 struct KVGroup {
   uint8_t* arena;
   int64_t block_bytes, layer_bytes, page_bytes; // page: one head's K and V of one block
   int64_t num_blocks;
   const int32_t* block_table; // [slots, table_width]
   int64_t table_width;
-  int32_t f32; // float32 pages (checks) instead of bf16
+  int32_t format;
 };
 
 struct RopeKVArgs {
@@ -98,13 +101,36 @@ struct RopeKVArgs {
 };
 
 // Query rows [row, row + rows) of one request and KV head (row = token * group + head in group)
-// against the partials [part, part_end). `split` >= 0: one piece of a unit whose `split_count`
-// partials, from `first_part` on, are kept in states `split`... and merged by the last to arrive.
-// Rows are taken in tiles of kMaxRows, which have a state each: [partial][tile].
+// against the partials [part, part_end). `split` >= 0: one piece of a unit whose partials, from
+// `first_part` on, are kept in states `split`... and merged by the last to arrive. Rows are taken in
+// tiles of kMaxRows, which have a state each: [partial][tile]. With `heads` > 1 the rows are one tile
+// at most, and there is one for each of the KV heads from `kv_head` on, whose pages lie behind one
+// another. `member` >= 0: the rows are those of several requests that share these keys, a token
+// each (AttnArgs::members from there on).
 struct AttnUnit {
-  int32_t request, kv_head, row, rows, part, part_end;
-  int32_t split, split_count, merge, first_part;
+  int32_t request, kv_head, heads, row, rows, part, part_end;
+  int32_t split, merge, first_part, member;
 };
+
+// One of those requests: where the states of its partials begin, how many there are for a partial and
+// which of them is this head's, and its merge.
+struct SharedMember {
+  int32_t request, split, tiles, tile, merge;
+};
+
+static inline int tiles_of(const AttnUnit& u) { return u.heads > 1 ? u.heads : (u.rows + kMaxRows - 1) / kMaxRows; }
+
+static inline AttnUnit tile_of(AttnUnit u, int tile) {
+  if (u.heads > 1) {
+    u.kv_head += tile;
+    u.heads = 1;
+    return u;
+  }
+  u.row += tile * kMaxRows;
+  u.rows -= tile * kMaxRows;
+  if (u.rows > kMaxRows) u.rows = kMaxRows;
+  return u;
+}
 
 struct AttnArgs {
   const float* qkv;
@@ -119,6 +145,7 @@ struct AttnArgs {
   const int32_t* query_start; // [R + 1]
   const int32_t* positions;   // [T]
   const int32_t* slots;       // [R]
+  const SharedMember* members;
 };
 
 // State of kMaxRows online softmaxes: O is not normalised. 2^m scale, m in log2 units.

@@ -39,15 +39,15 @@ struct Model {
     }
     executor.set_ops(ops.data(), (int64_t)ops.size());
   }
-  void add_weight(int format, bool asym, int64_t n, int64_t k, uintptr_t data, int64_t panel_bytes, uintptr_t bias, int64_t outliers,
+  void add_weight(int format, bool asym, int group_runs, int64_t n, int64_t k, uintptr_t data, int64_t panel_bytes, uintptr_t bias, int64_t outliers,
                   uintptr_t outlier_columns, uintptr_t outlier_data) {
-    executor.add_weight({format, asym, n, k, (k + kGroup - 1) / kGroup * kGroup, (n + kPanel - 1) / kPanel, panel_bytes,
+    executor.add_weight({format, asym, group_runs, n, k, (k + kRun - 1) / kRun * kRun, (n + kPanel - 1) / kPanel, panel_bytes,
                          (const uint8_t*)data, (const float*)bias, outliers, (const int32_t*)outlier_columns,
                          (const uint8_t*)outlier_data});
   }
   void set_kv(int64_t group, uintptr_t arena, int64_t block_bytes, int64_t layer_bytes, int64_t page_bytes, int64_t num_blocks,
-              bool f32, uintptr_t table, int64_t table_width) {
-    executor.set_kv(group, {(uint8_t*)arena, block_bytes, layer_bytes, page_bytes, num_blocks, (const int32_t*)table, table_width, f32});
+              int format, uintptr_t table, int64_t table_width) {
+    executor.set_kv(group, {(uint8_t*)arena, block_bytes, layer_bytes, page_bytes, num_blocks, (const int32_t*)table, table_width, format});
   }
   void forward(Vec<int32_t> ids, Vec<int32_t> positions, Vec<int32_t> query_start, Vec<int32_t> slots, int64_t begin, int64_t end) {
     Step step = {(int64_t)ids.shape(0), (int64_t)slots.shape(0), ids.data(), positions.data(), query_start.data(), slots.data()};
@@ -118,5 +118,10 @@ NB_MODULE(_native, m) {
       .def("forward", &Model::forward)
       .def("logits", &Model::logits)
       .def("sample", &Model::sample)
+      .def("stacked", [](Model& s) { return s.executor.stacked(); })
+      .def("seconds", [](Model& s) {
+        const auto found = s.executor.pool().seconds();
+        return std::vector<double>(found.begin(), found.end());
+      })
       .def("buffer", &Model::buffer, nb::rv_policy::reference_internal);
 }

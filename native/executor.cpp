@@ -51,9 +51,11 @@ void embed_row(const Linear& w, int64_t token, float scale, float* out) {
       std::memcpy(out + k, &u, 4);
     } else {
       const bool w4 = w.format == kW4;
-      const int64_t codes = w4 ? 512 : 1024, group_bytes = codes + (w.asym ? 128 : 64), i = k % kGroup;
-      const uint8_t* g = panel + k / kGroup * group_bytes;
-      const uint8_t* scales = g + codes + column * 2;
+      const int64_t codes = w4 ? 512 : 1024, i = k % kRun, run = k / kRun, first = run / w.group_runs * w.group_runs;
+      const int64_t before = first / w.group_runs * (w.asym ? 128 : 64); // bytes of scales
+      const uint8_t* g = panel + run * codes + before;
+      const int64_t end = std::min(first + w.group_runs, w.k_padded / kRun);
+      const uint8_t* scales = panel + end * codes + before + column * 2;
       int byte = w4 ? g[i / 8 * 128 + column * 4 + i % 4] : g[i / 4 * 128 + column * 4 + i % 4];
       int code = w4 ? (i % 8 < 4 ? byte & 15 : byte >> 4) : w.asym ? byte : byte - 128;
       out[k] = w.asym ? half(scales) * (float)code + half(scales + 64) : half(scales) * (float)(w4 ? code - 8 : code);
@@ -92,12 +94,12 @@ void Executor::prepare() {
     int64_t lanes = row_panels(rows) * kMR;
     PackedRows p;
     owned_.push_back(p.units = (uint32_t*)allocate((size_t)(lanes * k) * 4));
-    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kGroup + 2)) * 4));
-    owned_.push_back(p.offsets = (int32_t*)allocate((size_t)(lanes * (k / kGroup + 1)) * 4));
+    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kRun + 2)) * 4));
+    owned_.push_back(p.offsets = (int32_t*)allocate((size_t)(lanes * (k / kRun + 1)) * 4));
     owned_.push_back(p.outliers = (uint32_t*)allocate((size_t)(lanes * (outliers / 2 + 1)) * 4));
     return p;
   };
-  int64_t k = kGroup, units = kGroup;
+  int64_t k = kRun, units = kRun;
   for (const Linear& w : weights_) {
     k = std::max(k, w.k_padded);
     outliers = std::max(outliers, w.outliers);
@@ -121,12 +123,12 @@ void Executor::observe_inputs() {
   for (const Linear& w : weights_) input_sizes_.emplace_back((size_t)w.k, 0.0f);
 }
 
-void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least) {
+void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least, Part part) {
   c.self = this;
   c.items = items;
   // About eight chunks per thread: small enough that a late thread costs little.
   c.per_chunk = pool_.threads() == 1 ? items : std::max(least, items / (pool_.threads() * 8));
-  phases_.push_back({run, &c, (items + c.per_chunk - 1) / c.per_chunk});
+  phases_.push_back({run, &c, (items + c.per_chunk - 1) / c.per_chunk, part});
 }
 
 static void range(int64_t chunk, int64_t per_chunk, int64_t items, int64_t* begin, int64_t* end) {
@@ -174,86 +176,63 @@ void Executor::run_norm(const void* args, int64_t chunk, int) {
 void Executor::run_attention(const void* args, int64_t chunk, int thread) {
   const Chunked& c = *(const Chunked*)args;
   Executor& e = *c.self;
-  Plan& plan = e.plans_[(size_t)c.op->kv_group];
+  const AttnPlan& plan = e.plans_[(size_t)c.op->kv_group];
   int64_t begin, end;
   range(chunk, c.per_chunk, c.items, &begin, &end);
   AttnState *total = &e.totals_[(size_t)(thread * kUnitTiles)], *partial = &e.partials_[(size_t)(thread * kUnitTiles)];
   for (int64_t i = begin; i < end; i++) {
     const AttnUnit& u = plan.units[(size_t)i];
-    if (u.split < 0) {
+    if (u.member >= 0) {
+      e.attend_shared(c, u, partial);
+      const int32_t requests = u.rows / (c.attn.num_heads / c.attn.num_kv_heads);
+      for (int32_t r = 0; r < requests; r++) e.arrive(c, plan, plan.members[(size_t)(u.member + r)].merge, total);
+    } else if (u.split < 0) {
       e.kernels_->attention(c.attn, u, total, partial, nullptr);
       e.kernels_->attention_finish(c.attn, u, total);
-      continue;
+    } else {
+      e.kernels_->attention(c.attn, u, nullptr, nullptr, &e.split_states_[(size_t)(u.split + (u.part - u.first_part) * tiles_of(u))]);
+      e.arrive(c, plan, u.merge, total);
     }
-    const int64_t tiles = (u.rows + kMaxRows - 1) / kMaxRows;
-    AttnState* states = &e.split_states_[(size_t)u.split]; // of this request and head's first partial
-    e.kernels_->attention(c.attn, u, nullptr, nullptr, states + (u.part - u.first_part) * tiles);
-    int32_t units = plan.arrivals_per_merge[(size_t)u.merge];
-    int32_t arrived = e.arrivals_[(size_t)u.merge].fetch_add(1, std::memory_order_acq_rel) + 1;
-    if (arrived % units) continue;
-    std::copy(states, states + tiles, total);
-    for (int32_t p = 1; p < u.split_count; p++) e.kernels_->attention_merge(c.attn, u, total, states + p * tiles);
-    e.kernels_->attention_finish(c.attn, u, total);
   }
 }
 
-// Units are the same for all layers of a KV group. Their cost is rows x tiles; longest first.
-void Executor::make_plan(const Op& op, const Step& s, Plan* plan) {
-  std::vector<AttnUnit> whole;
-  std::vector<int64_t> costs;
-  const int64_t group = op.heads / op.kv_heads;
-  // Wide units read the cache once for more rows; narrow ones where threads would lack work.
-  const bool wide = s.tokens * op.heads >= pool_.threads() * 8 * kUnitTiles * kMaxRows;
-  const int64_t most = wide ? kUnitTiles * kMaxRows : kMaxRows;
-  for (int64_t r = 0; r < s.requests; r++) {
-    const int64_t begin = s.query_start[r], rows = (s.query_start[r + 1] - begin) * group;
-    for (int64_t row = 0; row < rows; row += most) {
-      const int64_t count = std::min(most, rows - row);
-      const int64_t low = s.positions[begin + row / group], high = s.positions[begin + (row + count - 1) / group];
-      const int64_t first = op.window && low >= op.window ? (low - op.window + 1) / kTile : 0;
-      const int64_t cost = (high / kTile - first + 1) * (count + 3);
-      for (int64_t h = 0; h < op.kv_heads; h++) {
-        int32_t part = (int32_t)(first / kPartialTiles), end = (int32_t)(high / kTile / kPartialTiles + 1);
-        whole.push_back({(int32_t)r, (int32_t)h, (int32_t)row, (int32_t)count, part, end, -1, end - part, -1, part});
-        costs.push_back(cost);
-      }
+// One partial after the other, for all members at once; then each row goes to its request's state.
+void Executor::attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial) {
+  const AttnArgs& a = c.attn;
+  const int32_t group = a.num_heads / a.num_kv_heads;
+  for (int32_t part = u.part; part < u.part_end; part++) {
+    AttnUnit one = u;
+    one.part = part;
+    one.part_end = part + 1;
+    kernels_->attention(a, one, nullptr, nullptr, partial);
+    for (int32_t row = 0; row < u.rows; row++) {
+      const AttnState& from = partial[row / kMaxRows];
+      const SharedMember& member = a.members[u.member + row / group];
+      AttnState& to = split_states_[(size_t)(member.split + part * member.tiles + member.tile)];
+      const int32_t m = row % kMaxRows, head = row % group;
+      std::memcpy(to.o[head], from.o[m], (size_t)a.head_dim * 4);
+      to.m[head] = from.m[m];
+      to.l[head] = from.l[m];
     }
   }
-  split_units(plan, whole, costs);
 }
 
-// Long units are cut at partial borders until every thread has several; the merge order is fixed,
-// so how they were cut cannot be seen in the result.
-void Executor::split_units(Plan* plan, const std::vector<AttnUnit>& whole, const std::vector<int64_t>& costs) {
-  int64_t total = 0;
-  for (int64_t c : costs) total += c;
-  const int64_t share = pool_.threads() > 1 ? total / (pool_.threads() * 4) + 1 : total + 1;
-  std::vector<std::pair<int64_t, AttnUnit>> units;
-  plan->arrivals_per_merge.clear();
-  plan->states = plan->merges = 0;
-  for (size_t i = 0; i < whole.size(); i++) {
-    AttnUnit u = whole[i];
-    const int64_t parts = u.part_end - u.part;
-    int64_t pieces = std::min(parts, costs[i] / share + 1);
-    if (pieces <= 1) {
-      units.push_back({costs[i], u});
-      continue;
-    }
-    const int64_t per_piece = (parts + pieces - 1) / pieces;
-    u.split = (int32_t)plan->states;
-    u.merge = (int32_t)plan->merges++;
-    plan->states += parts * ((u.rows + kMaxRows - 1) / kMaxRows);
-    int32_t count = 0;
-    for (int64_t p = whole[i].part; p < whole[i].part_end; p += per_piece, count++) {
-      u.part = (int32_t)p;
-      u.part_end = (int32_t)std::min<int64_t>(whole[i].part_end, p + per_piece);
-      units.push_back({costs[i] * (u.part_end - u.part) / parts, u});
-    }
-    plan->arrivals_per_merge.push_back(count);
-  }
-  std::stable_sort(units.begin(), units.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-  plan->units.clear();
-  for (auto& u : units) plan->units.push_back(u.second);
+int64_t Executor::stacked() const {
+  int64_t members = 0;
+  for (const AttnPlan& plan : plans_) members += (int64_t)plan.members.size();
+  return members;
+}
+
+// The last piece of a unit to arrive merges its partials, in order.
+void Executor::arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total) {
+  const int32_t arrived = arrivals_[(size_t)merge].fetch_add(1, std::memory_order_acq_rel) + 1;
+  if (arrived % plan.arrivals[(size_t)merge]) return;
+  const AttnUnit& u = plan.merging[(size_t)merge];
+  const int64_t tiles = tiles_of(u);
+  const AttnState* states = &split_states_[(size_t)u.split];
+  std::copy(states, states + tiles, total);
+  for (int32_t p = 1; p < u.part_end - u.part; p++) kernels_->attention_merge(c.attn, u, total, states + p * tiles);
+  kernels_->attention_finish(c.attn, u, total);
 }
 
 void Executor::add_phase(const Op& op, const Step& s) {
@@ -274,7 +253,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
       Buffer& out = buffers_[(size_t)op.out];
       const Linear& w = weights_[(size_t)op.weight];
       c.gemm = {&w, packed_, t, out.data, out.ld, (int32_t)op.mode};
-      return schedule(c, run_gemm, w.panels, 1);
+      return schedule(c, run_gemm, w.panels, 1, kPartGemm);
     }
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
@@ -285,10 +264,11 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpAttention: {
       Buffer &in = buffers_[(size_t)op.in], &out = buffers_[(size_t)op.out];
       c.attn = {in.data, in.ld, out.data, out.ld, (int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.head_dim, (float)op.scale,
-                (int32_t)op.window, (int32_t)op.cache_layer, &kv_[(size_t)op.kv_group], s.query_start, s.positions, s.slots};
-      const Plan& plan = plans_[(size_t)op.kv_group];
-      schedule(c, run_attention, (int64_t)plan.units.size(), 1);
-      if (plan.merges) { // a piece per chunk: pieces were cut to be handed out one by one
+                (int32_t)op.window, (int32_t)op.cache_layer, &kv_[(size_t)op.kv_group], s.query_start, s.positions, s.slots,
+                plans_[(size_t)op.kv_group].members.data()};
+      const AttnPlan& plan = plans_[(size_t)op.kv_group];
+      schedule(c, run_attention, (int64_t)plan.units.size(), 1, kPartAttention);
+      if (!plan.merging.empty()) { // a piece per chunk: pieces were cut to be handed out one by one
         c.per_chunk = 1;
         phases_.back().chunks = c.items;
       }
@@ -317,10 +297,11 @@ void Executor::forward(const Step& step, int64_t begin, int64_t end) {
     const Op& op = ops_[(size_t)i];
     if (op.kind != kOpAttention || planned[(size_t)op.kv_group]) continue;
     planned[(size_t)op.kv_group] = true;
-    Plan& plan = plans_[(size_t)op.kv_group];
-    make_plan(op, step, &plan);
+    AttnPlan& plan = plans_[(size_t)op.kv_group];
+    const KVGroup& kv = kv_[(size_t)op.kv_group];
+    make_plan({(int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.window, pool_.threads(), kv.block_table, kv.table_width}, step, &plan);
     states = std::max(states, plan.states);
-    merges = std::max(merges, plan.merges);
+    merges = std::max(merges, (int64_t)plan.merging.size());
   }
   if ((int64_t)split_states_.size() < states) split_states_.resize((size_t)states);
   if (arrivals_capacity_ < merges) {
@@ -341,7 +322,7 @@ void Executor::head_phases(const int32_t* rows, int64_t count) {
   chunked_[0]->pack = {in.data, in.ld, rows, count, &w, head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, sizes, packed_head_};
   schedule(*chunked_[0], run_pack, row_panels(count), 1);
   chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore};
-  schedule(*chunked_[1], run_gemm, w.panels, 1);
+  schedule(*chunked_[1], run_gemm, w.panels, 1, kPartHead);
 }
 
 void Executor::logits(const int32_t* rows, int64_t count, float* out, int64_t vocab) {
@@ -384,7 +365,7 @@ void Executor::sample(const int32_t* rows, const int32_t* targets, const Sixfold
     const int64_t n = std::min(kHeadRows, count - at);
     head_phases(rows + at, n);
     SampleArgs args = {logits_, ld, vocab, targets + at, params + at, results + at, aligned, scratch_bytes_};
-    phases_.push_back({run_sample, &args, n});
+    phases_.push_back({run_sample, &args, n, kPartSample});
     pool_.run(phases_.data(), (int64_t)phases_.size());
   }
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "plan.h"
 #include "pool.h"
 #include "sampler.h"
 
@@ -21,14 +22,6 @@ struct Op {
   int64_t kind, in, out, weight, norm, norm2, mode;
   int64_t heads, kv_heads, head_dim, kv_group, cache_layer, window, rope;
   double scale, eps;
-};
-
-struct Step {
-  int64_t tokens, requests;
-  const int32_t* token_ids;   // [T]
-  const int32_t* positions;   // [T]
-  const int32_t* query_start; // [R + 1]
-  const int32_t* slots;       // [R] rows of the block tables
 };
 
 struct Head { // final norm and output projection
@@ -61,6 +54,9 @@ public:
   void observe_inputs();
   const std::vector<float>& input_sizes(int64_t weight) const { return input_sizes_.at((size_t)weight); }
 
+  // Of the last forward: in how many rows of shared attention units requests took part.
+  int64_t stacked() const;
+
   float* buffer(int64_t i) { return buffers_[(size_t)i].data; }
   int64_t stride(int64_t i) const { return buffers_[(size_t)i].ld; }
   int64_t width(int64_t i) const { return buffers_[(size_t)i].width; }
@@ -81,16 +77,11 @@ private:
     AttnArgs attn;
     NormAddArgs norm;
   };
-  struct Plan {
-    std::vector<AttnUnit> units;
-    std::vector<int32_t> arrivals_per_merge; // units that share a merge; the last one to come merges
-    int64_t states = 0, merges = 0;
-  };
-
   void add_phase(const Op& op, const Step& step);
-  void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least);
-  void make_plan(const Op& op, const Step& step, Plan* plan);
-  void split_units(Plan* plan, const std::vector<AttnUnit>& whole, const std::vector<int64_t>& costs);
+  void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least,
+                Part part = kPartOther);
+  void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial);
+  void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
   void head_phases(const int32_t* rows, int64_t count);
   static void run_embed(const void*, int64_t, int);
   static void run_pack(const void*, int64_t, int);
@@ -115,7 +106,7 @@ private:
   std::vector<uint8_t> scratch_;
   int64_t scratch_bytes_ = 0;
   std::vector<AttnState> totals_, partials_, split_states_;
-  std::vector<Plan> plans_; // per KV group
+  std::vector<AttnPlan> plans_; // per KV group
   std::unique_ptr<std::atomic<int32_t>[]> arrivals_; // per merge, counted up through all layers
   int64_t arrivals_capacity_ = 0;
   std::vector<std::unique_ptr<Chunked>> chunked_;

@@ -30,6 +30,15 @@ inline void pause() {
 #endif
 }
 
+// The cheapest clock there is; run() relates it to seconds.
+inline uint64_t ticks() {
+#if defined(__x86_64__) || defined(__i386__)
+  return __builtin_ia32_rdtsc();
+#else
+  return (uint64_t)std::chrono::steady_clock::now().time_since_epoch().count();
+#endif
+}
+
 // Spins until `done()` or 50 us have gone; true when it came true.
 template <class F> bool spin(F done) {
   if (done()) return true;
@@ -86,6 +95,12 @@ void Pool::await(Slot& slot, uint64_t epoch) {
 }
 
 void Pool::walk(uint64_t epoch, int64_t count, int thread) {
+  uint64_t before = thread == 0 ? ticks() : 0;
+  auto book = [&](Part part) {
+    uint64_t now = ticks();
+    ticks_[part] += now - before;
+    before = now;
+  };
   for (int64_t i = 0; i < count; i++) {
     Slot& slot = slots_[i];
     int64_t chunk;
@@ -96,7 +111,9 @@ void Pool::walk(uint64_t epoch, int64_t count, int thread) {
       if (slot.done.fetch_add(1, std::memory_order_acq_rel) + 1 == target) slot.done.notify_all();
     }
     if (slot.ticket.load(std::memory_order_relaxed) >> kEpochShift != epoch) return;
+    if (thread == 0) book(phases_[i].part);
     await(slot, epoch);
+    if (thread == 0) book(kPartWait);
   }
 }
 
@@ -130,7 +147,18 @@ void Pool::run(const Phase* phases, int64_t count) {
   epoch_.store(epoch, std::memory_order_release);
   wake_.fetch_add(1, std::memory_order_release);
   if (threads_ > 1) wake_.notify_all();
+  auto began = std::chrono::steady_clock::now();
+  uint64_t first = ticks();
   walk(epoch, count, 0);
+  run_ticks_ += ticks() - first;
+  run_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+std::array<double, kParts> Pool::seconds() const {
+  std::array<double, kParts> found{};
+  for (int part = 0; part < kParts && run_ticks_; part++)
+    found[part] = run_seconds_ * (double)ticks_[part] / (double)run_ticks_;
+  return found;
 }
 
 } // namespace sixfold

@@ -4,6 +4,7 @@
 // that holds no chunk stalls nobody, for the API server shares these cores. Threads spin at most
 // 50 us, then sleep. Not a general task system: one caller, one list of phases at a time.
 #pragma once
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -11,10 +12,14 @@
 
 namespace sixfold {
 
+// What a phase's time is booked under; kPartWait: the caller waits for other threads' chunks.
+enum Part : int32_t { kPartGemm = 0, kPartAttention = 1, kPartHead = 2, kPartSample = 3, kPartOther = 4, kPartWait = 5, kParts = 6 };
+
 struct Phase {
   void (*run)(const void* args, int64_t chunk, int thread);
   const void* args;
   int64_t chunks;
+  Part part = kPartOther;
 };
 
 class Pool {
@@ -27,6 +32,8 @@ public:
   int threads() const { return threads_; }
   // Runs the phases in order on all threads, the caller among them. Not reentrant.
   void run(const Phase* phases, int64_t count);
+  // Seconds that the caller has spent in all runs so far, by part. For the caller's thread.
+  std::array<double, kParts> seconds() const;
 
 private:
   // `ticket` holds epoch (24 bits), chunks (20) and next chunk (20) in one word, so that a thread
@@ -51,6 +58,9 @@ private:
   std::atomic<uint64_t> epoch_{0};
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
+  std::array<uint64_t, kParts> ticks_{}; // of the caller only: a clock read per phase
+  uint64_t run_ticks_ = 0;
+  double run_seconds_ = 0.0;
 };
 
 } // namespace sixfold

@@ -61,6 +61,11 @@ def stages() -> dict[str, Stage]:
             ("tests/engine/models/test_fuzz_parsers.py",),
             {"SIXFOLD_FUZZ_CASES": "100000"},
         ),
+        "ops": Stage(
+            "10,000 random shapes of every op and tier",
+            ("tests/engine/kernels/test_random_shapes.py",),
+            {"SIXFOLD_OP_SHAPES": "10000"},
+        ),
         "search": Stage(
             "97 % of the best in 19 of 20 seeds on recorded grids",
             ("-m", "slow", "tests/instrument/tuner/test_recorded_grids.py"),

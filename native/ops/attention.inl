@@ -9,23 +9,38 @@ constexpr float kLowest = -1e30f; // finite: 2^(kLowest - kLowest) must be 1, no
 struct QueryRows {
   alignas(64) float f32[kMaxHeadDim][kMaxRows];
   alignas(64) uint32_t pairs[kMaxHeadDim / 2][kMaxRows];
+  alignas(32) float unit[kMaxRows]; // of 8-bit codes, fours of which are in `pairs`
+  int32_t offset[kMaxRows];         // what their products with keys start from
   int32_t position[kMaxRows];
 };
 
-#ifdef TIER_BF16
-#include "attention_bf16.inl"
+#ifdef TIER_VNNI
+#include "attention_avx512.inl"
 #endif
 
 static void load_queries(const AttnArgs& a, const AttnUnit& u, QueryRows* q) {
   const int group = a.num_heads / a.num_kv_heads, dim = a.head_dim;
+  const SharedMember* members = u.member < 0 ? nullptr : a.members + u.member;
   for (int m = 0; m < u.rows; m++) {
-    int64_t token = a.query_start[u.request] + (u.row + m) / group;
+    const int at = (u.row + m) / group; // token of the request, or request of a token
+    int64_t token = members ? a.query_start[members[at].request] : a.query_start[u.request] + at;
     const float* x = a.qkv + token * a.ld + (int64_t)(u.kv_head * group + (u.row + m) % group) * dim;
     q->position[m] = a.positions[token];
-    if (a.kv->f32)
+    if (a.kv->format != kKvBf16) {
+#ifdef ATTENTION_INT8
+      if (a.kv->format == kKvInt8) {
+        quantise_query(x, dim, m, q);
+        continue;
+      }
+#endif
       for (int d = 0; d < dim; d++) q->f32[d][m] = x[d];
-    else
-      for (int d = 0; d < dim / 2; d++) q->pairs[d][m] = pair_bf16(x[2 * d], x[2 * d + 1]);
+    } else {
+      for (int d = 0; d < dim / 2; d += VW) { // D is a multiple of 32
+        uint32_t pairs[VW];
+        pairs_bf16(x + 2 * d, pairs);
+        for (int i = 0; i < VW; i++) q->pairs[d + i][m] = pairs[i];
+      }
+    }
   }
 }
 
@@ -142,12 +157,6 @@ static void attend_bf16(const AttnArgs& a, const QueryRows& q, const uint8_t* pa
 }
 #endif
 
-template <int M>
-static void attend_tile(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
-  if (a.kv->f32) return attend_f32<M>(a, q, page, key, st);
-  attend_bf16<M>(a, q, page, key, st);
-}
-
 static void clear(AttnState* st, int rows, int dim) {
   for (int m = 0; m < rows; m++) {
     st->m[m] = kLowest;
@@ -168,11 +177,42 @@ static void merge_tile(const AttnArgs& a, int rows, AttnState* total, const Attn
 }
 
 static void attention_merge(const AttnArgs& a, const AttnUnit& u, AttnState* total, const AttnState* part) {
-  for (int i = 0; i * kMaxRows < u.rows; i++)
-    merge_tile(a, u.rows - i * kMaxRows < kMaxRows ? u.rows - i * kMaxRows : kMaxRows, total + i, part + i);
+  for (int i = 0; i < tiles_of(u); i++) merge_tile(a, tile_of(u, i).rows, total + i, part + i);
 }
 
-static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+#ifndef TIER_VNNI
+// An 8-bit page as a float32 one.
+static const uint8_t* plain_page(const uint8_t* page, int dim, float* plain) {
+  const float *key_scales = (const float*)(page + 64 * (int64_t)dim), *value_scales = key_scales + kTile;
+  const int8_t* values = (const int8_t*)page + (int64_t)dim * kTile;
+  for (int d = 0; d < dim; d++)
+    for (int t = 0; t < kTile; t++) {
+      plain[d * kTile + t] = (float)(page[d / 4 * 128 + 4 * t + d % 4] - 128) * key_scales[t];
+      plain[(int64_t)dim * kTile + t * dim + d] = (float)values[d / 32 * 1024 + t / 4 * 128 + d % 32 * 4 + t % 4] * value_scales[t];
+    }
+  return (const uint8_t*)plain;
+}
+#endif
+
+template <int M>
+static void attend_tile(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+  if (a.kv->format != kKvBf16) return attend_f32<M>(a, q, page, key, st);
+#ifndef ATTENTION_BF16
+  attend_bf16<M>(a, q, page, key, st);
+#endif
+}
+
+static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, const uint8_t* page, [[maybe_unused]] int64_t next, int key,
+                   AttnState* st) {
+#ifdef ATTENTION_INT8
+  if (a.kv->format == kKvInt8) return attend_page<kKvInt8>(a, u, q, page, next, key, st);
+#else
+  alignas(64) float plain[2 * kTile * kMaxHeadDim];
+  if (a.kv->format == kKvInt8) page = plain_page(page, a.head_dim, plain);
+#endif
+#ifdef ATTENTION_BF16
+  if (a.kv->format == kKvBf16) return attend_page<kKvBf16>(a, u, q, page, next, key, st);
+#endif
   switch (u.rows) {
     case 1: return attend_tile<1>(a, q, page, key, st);
     case 2: return attend_tile<2>(a, q, page, key, st);
@@ -183,15 +223,6 @@ static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, con
     case 7: return attend_tile<7>(a, q, page, key, st);
     default: return attend_tile<8>(a, q, page, key, st);
   }
-}
-
-static inline int tiles_of(const AttnUnit& u) { return (u.rows + kMaxRows - 1) / kMaxRows; }
-
-static inline AttnUnit tile_of(AttnUnit u, int tile) {
-  u.row += tile * kMaxRows;
-  u.rows -= tile * kMaxRows;
-  if (u.rows > kMaxRows) u.rows = kMaxRows;
-  return u;
 }
 
 // `store`: null, or where each partial of [part, part_end) goes by itself (a split unit).
@@ -209,13 +240,21 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
   }
   const int32_t* blocks = a.kv->block_table + a.slots[u.request] * a.kv->table_width;
   const uint8_t* base = a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
+  const int64_t head_step = u.heads > 1 ? a.kv->page_bytes : 0; // from one tile's page to the next one's
   for (int part = u.part; part < u.part_end; part++) {
     AttnState* st = store_to ? store_to + (part - u.part) * tiles : partial;
     for (int i = 0; i < tiles; i++) clear(&st[i], rows[i].rows, a.head_dim);
     const int begin = part * kPartialTiles, end = begin + kPartialTiles - 1;
-    for (int t = begin > first[0] ? begin : first[0]; t <= (end < last[tiles - 1] ? end : last[tiles - 1]); t++)
-      for (int i = 0; i < tiles; i++)
-        if (t >= first[i] && t <= last[i]) attend(a, rows[i], q[i], base + blocks[t] * a.kv->block_bytes, t * kTile, &st[i]);
+    for (int t = begin > first[0] ? begin : first[0]; t <= (end < last[tiles - 1] ? end : last[tiles - 1]); t++) {
+      const uint8_t* page = base + blocks[t] * a.kv->block_bytes;
+      int from = 0, to = tiles;
+      while (from < to && t > last[from]) from++;
+      while (to > from && t < first[to - 1]) to--;
+      // Rows of one head read the same page: the first of them fetches the next one.
+      const int64_t next = t < last[tiles - 1] ? (int64_t)(blocks[t + 1] - blocks[t]) * a.kv->block_bytes : 0;
+      for (int i = from; i < to; i++)
+        attend(a, rows[i], q[i], page + i * head_step, head_step || i == from ? next : 0, t * kTile, &st[i]);
+    }
     if (!store_to) attention_merge(a, u, total, st);
   }
 }

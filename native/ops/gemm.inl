@@ -29,7 +29,7 @@ static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float out[]
 #define TILE_BF16 tile_bf16_portable
 #endif
 template <int M>
-static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64_t k, float out[][kPanel]) {
+static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64_t k, Ahead, float out[][kPanel]) {
   const uint32_t* pb = (const uint32_t*)b;
   for (int n = 0; n < kPanel; n += kBlock) {
     vf acc[M][2] = {};
@@ -53,15 +53,33 @@ static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64
   }
 }
 
-// Integer dot products of a group of 32 along K, then out += scale_w * dot [+ min_w * sum], in units
-// of the block's activation scale. A tier's own tile has the same signature.
+// Integer dot products of a weight's group along K, then out += scale_w * dot [+ min_w * sum], in
+// units of the block's activation scale. A tier's own tile has the same signature.
 #ifndef TILE_INT8
+template <int M, bool W4>
+static inline void int8_run(const uint8_t* b, const uint32_t* a, int32_t dot[][kPanel]) {
+  for (int k = 0; k < kRun; k++) {
+    int column_byte = W4 ? k / 8 * 128 + k % 4 : k / 4 * 128 + k % 4;
+    int shift = W4 && k % 8 >= 4 ? 4 : 0;
+    for (int m = 0; m < M; m++) {
+      int x = (int8_t)(a[k / 4 * kMR + m] >> (8 * (k % 4)));
+      for (int n = 0; n < kPanel; n++) {
+        int w = b[column_byte + 4 * n];
+        dot[m][n] += x * (W4 ? (w >> shift) & 15 : w);
+      }
+    }
+  }
+}
+
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
-                      int64_t groups, float out[][kPanel]) {
+static void tile_int8(const Int8Operands& o, Ahead, float out[][kPanel]) {
+  const uint8_t* b = o.b;
+  const uint32_t* a = o.a;
+  const float* scales = o.scales;
+  const int32_t* offsets = o.offsets;
   float acc[M][kPanel] = {};
-  for (int64_t g = 0; g < groups; g++, offsets += kMR, a += kGroup / 4 * kMR) {
-    if (g && g % kBlockGroups == 0) {
+  for (int64_t run = 0; run < o.runs; offsets += kMR) {
+    if (run && run % kBlockRuns == 0) {
       scales += kMR;
       for (int m = 0; m < M; m++)
         for (int n = 0; n < kPanel; n++) acc[m][n] *= scales[m];
@@ -69,18 +87,8 @@ static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, 
     int32_t dot[M][kPanel];
     for (int m = 0; m < M; m++)
       for (int n = 0; n < kPanel; n++) dot[m][n] = ASYM ? 0 : offsets[m];
-    for (int k = 0; k < kGroup; k++) {
-      int column_byte = W4 ? k / 8 * 128 + k % 4 : k / 4 * 128 + k % 4;
-      int shift = W4 && k % 8 >= 4 ? 4 : 0;
-      for (int m = 0; m < M; m++) {
-        int x = (int8_t)(a[k / 4 * kMR + m] >> (8 * (k % 4)));
-        for (int n = 0; n < kPanel; n++) {
-          int w = b[column_byte + 4 * n];
-          dot[m][n] += x * (W4 ? (w >> shift) & 15 : w);
-        }
-      }
-    }
-    b += W4 ? 512 : 1024;
+    const int64_t end = o.runs - run < o.group_runs ? o.runs : run + o.group_runs;
+    for (; run < end; run++, a += kRun / 4 * kMR, b += W4 ? 512 : 1024) int8_run<M, W4>(b, a, dot);
     uint16_t half[2][kPanel];
     __builtin_memcpy(half, b, ASYM ? 128 : 64);
     b += ASYM ? 128 : 64;
@@ -98,33 +106,33 @@ static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, 
 #endif
 
 template <int M>
-static void tile(const Linear& w, int64_t panel, const PackedRows& a, int64_t row_panel, float out[][kPanel]) {
-  const int64_t k = w.k_padded, groups = k / kGroup, blocks = (groups + kBlockGroups - 1) / kBlockGroups;
+static void tile(const Linear& w, int64_t panel, const PackedRows& a, int64_t row_panel, Ahead ahead, float out[][kPanel]) {
+  const int64_t k = w.k_padded;
   const uint8_t* b = w.data + panel * w.panel_bytes;
   if (w.format == kF32) return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
-  if (w.format == kBF16) return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, out);
-  const uint32_t* codes = a.units + row_panel * (k / 4) * kMR;
-  const float* scales = a.scales + row_panel * (blocks + 1) * kMR;
-  const int32_t* offsets = a.offsets + row_panel * groups * kMR;
+  if (w.format == kBF16) return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, ahead, out);
+  const int64_t runs = k / kRun, blocks = (runs + kBlockRuns - 1) / kBlockRuns, groups = (runs + w.group_runs - 1) / w.group_runs;
+  const Int8Operands o = {b, a.units + row_panel * (k / 4) * kMR, a.scales + row_panel * (blocks + 1) * kMR,
+                          a.offsets + row_panel * groups * kMR, runs, w.group_runs};
   if (w.format == kW8 && w.asym)
-    tile_int8<M, false, true>(b, codes, scales, offsets, groups, out);
+    tile_int8<M, false, true>(o, ahead, out);
   else if (w.format == kW8)
-    tile_int8<M, false, false>(b, codes, scales, offsets, groups, out);
+    tile_int8<M, false, false>(o, ahead, out);
   else if (w.asym)
-    tile_int8<M, true, true>(b, codes, scales, offsets, groups, out);
+    tile_int8<M, true, true>(o, ahead, out);
   else
-    tile_int8<M, true, false>(b, codes, scales, offsets, groups, out);
+    tile_int8<M, true, false>(o, ahead, out);
   if (!w.outliers) return;
   alignas(64) float beside[M][kPanel];
-  TILE_BF16<M>(w.outlier_data + panel * w.outliers * kPanel * 2, a.outliers + row_panel * (w.outliers / 2) * kMR, w.outliers, beside);
+  TILE_BF16<M>(w.outlier_data + panel * w.outliers * kPanel * 2, a.outliers + row_panel * (w.outliers / 2) * kMR, w.outliers, Ahead{}, beside);
   for (int m = 0; m < M; m++)
     for (int n = 0; n < kPanel; n += VW) store(out[m] + n, load(out[m] + n) + load(beside[m] + n));
 }
 
 static inline vf activate(vf x, int mode) {
-  if (mode == kGluSilu) return x / (1.0f + expv(-x));
+  if (mode == kGluSilu) return x * reciprocal(1.0f + expv(-x));
   vf inner = 0.79788456f * (x + 0.044715f * x * x * x); // tanh form of GELU
-  vf t = 1.0f - 2.0f / (expv(2.0f * inner) + 1.0f);
+  vf t = 1.0f - 2.0f * reciprocal(expv(2.0f * inner) + 1.0f);
   return 0.5f * x * (1.0f + t);
 }
 
@@ -147,19 +155,39 @@ static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel]
   }
 }
 
+// What a tile fetches beside its work. Where several row panels share a column panel, each fetches a
+// part of the next one. A single one runs through memory, where the CPU's own prefetcher is better,
+// unless there is about as much to compute as to read: then it stays some way ahead of itself.
+static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel, bool last_panel) {
+  constexpr int64_t kDistance = 8192, kBalance = 5;
+  const int64_t bytes = g.w->panel_bytes, runs = g.w->k_padded / kRun, row_panels = (g.m + kMR - 1) / kMR;
+  const uint8_t* data = g.w->data + panel * bytes;
+  if (row_panels == 1) {
+    // int8 products per byte of weight; those in bf16 take twice as long.
+    const int64_t products = g.m * kPanel * g.w->k_padded * (g.w->format == kBF16 ? 2 : 1);
+    if (g.w->format == kF32 || products < kBalance * bytes) return {};
+    return {data + kDistance, data + kDistance + bytes, (bytes / 64 + runs - 1) / runs};
+  }
+  if (last_panel) return {};
+  const int64_t each = (bytes / 64 + row_panels - 1) / row_panels * 64;
+  const uint8_t *next = data + bytes, *at = next + row_panel * each;
+  return {at, at + each < next + bytes ? at + each : next + bytes, (each / 64 + runs - 1) / runs};
+}
+
 static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float out[kMR][kPanel];
   for (int64_t p = panel_begin; p < panel_end; p++) {
     for (int64_t row = 0; row < g.m; row += kMR) {
       int64_t rp = row / kMR;
+      const Ahead ahead = ahead_of(g, p, rp, p + 1 == panel_end);
       int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
       switch (rows) {
-        case 1: tile<1>(*g.w, p, g.a, rp, out); break;
-        case 2: tile<2>(*g.w, p, g.a, rp, out); break;
-        case 3: tile<3>(*g.w, p, g.a, rp, out); break;
-        case 4: tile<4>(*g.w, p, g.a, rp, out); break;
-        case 5: tile<5>(*g.w, p, g.a, rp, out); break;
-        default: tile<6>(*g.w, p, g.a, rp, out); break;
+        case 1: tile<1>(*g.w, p, g.a, rp, ahead, out); break;
+        case 2: tile<2>(*g.w, p, g.a, rp, ahead, out); break;
+        case 3: tile<3>(*g.w, p, g.a, rp, ahead, out); break;
+        case 4: tile<4>(*g.w, p, g.a, rp, ahead, out); break;
+        case 5: tile<5>(*g.w, p, g.a, rp, ahead, out); break;
+        default: tile<6>(*g.w, p, g.a, rp, ahead, out); break;
       }
       epilogue(g, p, out, row, rows);
     }

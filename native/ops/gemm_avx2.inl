@@ -4,12 +4,20 @@
 #define TILE_INT8
 
 template <int ROWS, bool W4, bool ASYM>
-static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
-                              int64_t groups, int half, float (*out)[kPanel]) {
+static inline void int8_block(const Int8Operands& o, int row, int half, float (*out)[kPanel]) {
+  const uint8_t *b = o.b, *scale = nullptr;
+  const uint32_t* a = o.a + row;
+  const float* scales = o.scales + row;
+  const int32_t* offsets = o.offsets + row;
   __m256 acc[ROWS][2] = {};
   const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
-  for (int64_t g = 0; g < groups; g++, offsets += kMR, a += kGroup / 4 * kMR) {
-    if (g && g % kBlockGroups == 0) {
+  for (int64_t run = 0, end = 0; run < o.runs; run++, a += kRun / 4 * kMR) {
+    const bool begins = run == end; // a group: each of its runs is scaled by itself
+    if (begins) {
+      end = o.runs - run < o.group_runs ? o.runs : run + o.group_runs;
+      scale = b + (end - run) * (W4 ? 512 : 1024) + half * 32;
+    }
+    if (run && run % kBlockRuns == 0) {
       scales += kMR;
       for (int m = 0; m < ROWS; m++)
         for (int v = 0; v < 2; v++) acc[m][v] = _mm256_mul_ps(acc[m][v], _mm256_set1_ps(scales[m]));
@@ -47,19 +55,21 @@ static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* 
         }
       }
     }
-    const uint8_t* scale = b + (W4 ? 512 : 1024) + half * 32;
     for (int v = 0; v < 2; v++) {
       __m256 s = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(scale + v * 16)));
       __m256 lowest = ASYM ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(scale + 64 + v * 16)))
                            : _mm256_setzero_ps();
       for (int m = 0; m < ROWS; m++) {
         __m256i d = W4 ? _mm256_madd_epi16(dot[m][v], ones) : dot[m][v];
-        if (W4 && !ASYM) d = _mm256_add_epi32(d, _mm256_set1_epi32(offsets[m]));
+        if (W4 && !ASYM && begins) d = _mm256_add_epi32(d, _mm256_set1_epi32(offsets[m]));
         acc[m][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), s, acc[m][v]);
-        if (ASYM) acc[m][v] = _mm256_fmadd_ps(lowest, _mm256_set1_ps(as_float(offsets[m])), acc[m][v]);
+        if (ASYM && begins) acc[m][v] = _mm256_fmadd_ps(lowest, _mm256_set1_ps(as_float(offsets[m])), acc[m][v]);
       }
     }
-    b += (W4 ? 512 : 1024) + (ASYM ? 128 : 64);
+    b += W4 ? 512 : 1024;
+    if (run + 1 < end) continue;
+    b += ASYM ? 128 : 64;
+    offsets += kMR;
   }
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < 2; v++)
@@ -68,11 +78,10 @@ static inline void int8_block(const uint8_t* b, const uint32_t* a, const float* 
 
 // Rows go in threes: 6 float and 6 integer accumulators leave room for the operands.
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
-                      int64_t groups, float out[][kPanel]) {
+static void tile_int8(const Int8Operands& o, Ahead, float out[][kPanel]) {
   constexpr int kFirst = M < 3 ? M : 3;
   for (int half = 0; half < 2; half++) {
-    int8_block<kFirst, W4, ASYM>(b, a, scales, offsets, groups, half, out);
-    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(b, a + 3, scales + 3, offsets + 3, groups, half, out + 3);
+    int8_block<kFirst, W4, ASYM>(o, 0, half, out);
+    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(o, 3, half, out + 3);
   }
 }

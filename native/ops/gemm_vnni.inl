@@ -2,13 +2,11 @@
 // is only the accumulator's start value.
 #define TILE_INT8
 
-// One group of 32 along K; acc is in units of its block's activation scale.
-template <int M, bool W4, bool ASYM>
-static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32_t* offsets, __m512 acc[M][2]) {
+// One run of 32 along K.
+template <int M, bool W4>
+static inline void int8_run(const uint8_t*& b, const uint32_t*& a, Ahead& ahead, __m512i dot[M][2]) {
+  ahead.fetch();
   const __m512i nibble = _mm512_set1_epi8(15);
-  __m512i dot[M][2];
-  for (int m = 0; m < M; m++)
-    dot[m][0] = dot[m][1] = ASYM ? _mm512_setzero_si512() : _mm512_set1_epi32(offsets[m]);
 #pragma GCC unroll 8
   for (int step = 0; step < (W4 ? 4 : 8); step++, b += 128) {
     __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
@@ -33,6 +31,18 @@ static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32
     }
     a += kMR;
   }
+}
+
+// A group of `runs`, onto acc, which is in units of the block's activation scale.
+template <int M, bool W4, bool ASYM>
+static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32_t*& offsets, int64_t runs, Ahead& ahead,
+                              __m512 acc[M][2]) {
+  __m512i dot[M][2];
+  for (int m = 0; m < M; m++)
+    dot[m][0] = dot[m][1] = ASYM ? _mm512_setzero_si512() : _mm512_set1_epi32(offsets[m]);
+  int8_run<M, W4>(b, a, ahead, dot);
+#pragma GCC unroll 1
+  for (int64_t i = 1; i < runs; i++) int8_run<M, W4>(b, a, ahead, dot);
   for (int v = 0; v < 2; v++) {
     __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(b + v * 32)));
     for (int m = 0; m < M; m++) acc[m][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][v]), s, acc[m][v]);
@@ -43,19 +53,34 @@ static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32
     }
   }
   b += ASYM ? 128 : 64;
+  offsets += kMR;
 }
 
-template <int M, bool W4, bool ASYM>
-static void tile_int8(const uint8_t* b, const uint32_t* a, const float* scales, const int32_t* offsets,
-                      int64_t groups, float out[][kPanel]) {
+// EACH: runs of a group, where that is known to be 1; 0: as the operands have it.
+template <int M, bool W4, bool ASYM, int EACH>
+static inline void int8_tile(const Int8Operands& o, Ahead ahead, float out[][kPanel]) {
+  const uint8_t* b = o.b;
+  const uint32_t* a = o.a;
+  const float* scales = o.scales;
+  const int32_t* offsets = o.offsets;
   __m512 acc[M][2] = {};
-  for (int64_t g = 0; g < groups;) {
-    const int64_t end = groups - g < kBlockGroups ? groups : g + kBlockGroups;
-    for (; g < end; g++, offsets += kMR) int8_group<M, W4, ASYM>(b, a, offsets, acc);
+  for (int64_t run = 0; run < o.runs;) {
+    const int64_t end = o.runs - run < kBlockRuns ? o.runs : run + kBlockRuns;
+    while (run < end) {
+      const int64_t each = EACH ? EACH : o.group_runs < end - run ? o.group_runs : end - run;
+      int8_group<M, W4, ASYM>(b, a, offsets, each, ahead, acc);
+      run += each;
+    }
     scales += kMR; // into the next block's units; behind the last, into its scale's
     for (int m = 0; m < M; m++)
       for (int v = 0; v < 2; v++) acc[m][v] = _mm512_mul_ps(acc[m][v], _mm512_set1_ps(scales[m]));
   }
   for (int m = 0; m < M; m++)
     for (int v = 0; v < 2; v++) _mm512_storeu_ps(out[m] + v * 16, acc[m][v]);
+}
+
+template <int M, bool W4, bool ASYM>
+static void tile_int8(const Int8Operands& o, Ahead ahead, float out[][kPanel]) {
+  if (o.group_runs == 1) return int8_tile<M, W4, ASYM, 1>(o, ahead, out);
+  int8_tile<M, W4, ASYM, 0>(o, ahead, out);
 }

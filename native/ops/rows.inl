@@ -30,11 +30,11 @@ static void norm_add(const NormAddArgs& a, int64_t row_begin, int64_t row_end) {
   }
 }
 
-// Codes of one group at the scale whose inverse is given, rounded to nearest even; their sum.
-static inline int32_t pack_group_int8(const float* x, float inverse, uint32_t* units) {
-  int8_t codes[kGroup];
+// Codes of one run at the scale whose inverse is given, rounded to nearest even; their sum.
+static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* units) {
+  int8_t codes[kRun];
   vi total = {};
-  for (int i = 0; i < kGroup; i += VW) {
+  for (int i = 0; i < kRun; i += VW) {
     vf v = load(x + i) * inverse + 12582912.0f; // rounds: the low mantissa bits are the integer
     vi q = as_i(v) - 0x4b400000;
     vb narrow = __builtin_convertvector(q, vb);
@@ -44,7 +44,7 @@ static inline int32_t pack_group_int8(const float* x, float inverse, uint32_t* u
   int32_t lanes[VW], s = 0;
   __builtin_memcpy(lanes, &total, sizeof total);
   for (int i = 0; i < VW; i++) s += lanes[i];
-  for (int i = 0; i < kGroup / 4; i++) __builtin_memcpy(units + i * kMR, codes + 4 * i, 4);
+  for (int i = 0; i < kRun / 4; i++) __builtin_memcpy(units + i * kMR, codes + 4 * i, 4);
   return s;
 }
 
@@ -57,28 +57,31 @@ static inline float peak_of(const float* x, int64_t n) {
 // scale = max|x| / 127 per block. Blocks far below the row's peak share a floor, so that the ratio
 // of two scales is finite; a silent row's codes are 0.
 static void pack_row_int8(const PackArgs& a, const float* x, int64_t panel, int lane) {
-  const int64_t groups = a.w->k_padded / kGroup, blocks = (groups + kBlockGroups - 1) / kBlockGroups;
-  uint32_t* units = a.out.units + panel * groups * (kGroup / 4) * kMR + lane;
+  const int64_t runs = a.w->k_padded / kRun, blocks = (runs + kBlockRuns - 1) / kBlockRuns;
+  const int64_t each = a.w->group_runs, groups = (runs + each - 1) / each;
+  uint32_t* units = a.out.units + panel * runs * (kRun / 4) * kMR + lane;
   float* scales = a.out.scales + panel * (blocks + 1) * kMR + lane;
   int32_t* offsets = a.out.offsets + panel * groups * kMR + lane;
-  const float top = peak_of(x, groups * kGroup);
+  const float top = peak_of(x, runs * kRun);
   const bool silent = !(top > 1e-30f); // 127 / top would overflow
   const float floor = top * 1e-6f > 1e-30f ? top * 1e-6f : 1e-30f;
   const int zero = a.w->asym ? 0 : a.w->format == kW4 ? -8 : -128;
   float before = 1.0f;
   for (int64_t block = 0; block < blocks; block++) {
-    const int64_t first = block * kBlockGroups;
-    const int64_t count = groups - first < kBlockGroups ? groups - first : kBlockGroups;
-    float peak = peak_of(x + first * kGroup, count * kGroup);
+    const int64_t first = block * kBlockRuns;
+    const int64_t end = runs - first < kBlockRuns ? runs : first + kBlockRuns;
+    float peak = peak_of(x + first * kRun, (end - first) * kRun);
     if (peak < floor) peak = floor;
     const float scale = peak / 127.0f, inverse = silent ? 0.0f : 127.0f / peak;
     scales[block * kMR] = block ? before / scale : 1.0f;
     before = scale;
-    for (int64_t g = first; g < first + count; g++) {
-      int32_t sum = pack_group_int8(x + g * kGroup, inverse, units + g * (kGroup / 4) * kMR);
+    for (int64_t run = first; run < end; offsets += kMR) {
+      int32_t sum = 0;
+      for (int64_t i = 0; i < each && run < end; i++, run++)
+        sum += pack_run_int8(x + run * kRun, inverse, units + run * (kRun / 4) * kMR);
       float as_float = (float)sum;
       int32_t start = zero * sum;
-      __builtin_memcpy(offsets + g * kMR, a.w->asym ? (void*)&as_float : (void*)&start, 4);
+      __builtin_memcpy(offsets, a.w->asym ? (void*)&as_float : (void*)&start, 4);
     }
   }
   scales[blocks * kMR] = silent ? 0.0f : before;
@@ -100,7 +103,11 @@ static void pack_row(const PackArgs& a, float* x, int64_t panel, int lane) {
     for (int64_t i = 0; i < k; i++) __builtin_memcpy(u + i * kMR, x + i, 4);
   } else if (a.w->format == kBF16) {
     uint32_t* u = a.out.units + panel * (k / 2) * kMR + lane;
-    for (int64_t i = 0; i < k / 2; i++) u[i * kMR] = pair_bf16(x[2 * i], x[2 * i + 1]);
+    for (int64_t i = 0; i < k / 2; i += VW) { // k is a multiple of 32
+      uint32_t pairs[VW];
+      pairs_bf16(x + 2 * i, pairs);
+      for (int j = 0; j < VW; j++) u[(i + j) * kMR] = pairs[j];
+    }
   } else {
     pack_outliers(a, x, panel, lane);
     pack_row_int8(a, x, panel, lane);
@@ -138,9 +145,33 @@ static void rotate(float* x, const float* cos_sin, int head_dim, const float* no
 }
 
 // A page holds K [D/2][32][2] then V [D/32][16][32][2] in bf16 (pairs along D for K, along tokens
-// for V), or K [D][32] then V [32][D] in float32.
-static void write_kv(uint8_t* page, bool f32, int head_dim, int offset, const float* k, const float* v) {
-  if (f32) {
+// for V), or K [D][32] then V [32][D] in float32, or in 8 bits K [D/4][32][4] (code + 128), V
+// [D/32][8][32][4] and a float32 scale for each token's key, then for each one's value.
+static float scale_int8(const float* x, int head_dim, float* inverse) {
+  float peak = peak_of(x, head_dim);
+  *inverse = peak > 1e-30f ? 127.0f / peak : 0.0f;
+  return peak > 1e-30f ? peak / 127.0f : 0.0f;
+}
+
+static inline int code_int8(float x, float inverse) { // rounded to nearest even, as pack_run_int8
+  float shifted = x * inverse + 12582912.0f;
+  int32_t bits;
+  __builtin_memcpy(&bits, &shifted, 4);
+  return bits - 0x4b400000;
+}
+
+static void write_int8(uint8_t* page, int head_dim, int offset, const float* k, const float* v) {
+  float inverse, *scales = (float*)(page + 64 * (int64_t)head_dim);
+  scales[offset] = scale_int8(k, head_dim, &inverse);
+  for (int d = 0; d < head_dim; d++) page[d / 4 * 128 + offset * 4 + d % 4] = (uint8_t)(code_int8(k[d], inverse) + 128);
+  scales[kTile + offset] = scale_int8(v, head_dim, &inverse);
+  int8_t* pv = (int8_t*)page + (int64_t)head_dim * kTile;
+  for (int d = 0; d < head_dim; d++) pv[d / 32 * 1024 + offset / 4 * 128 + d % 32 * 4 + offset % 4] = (int8_t)code_int8(v[d], inverse);
+}
+
+static void write_kv(uint8_t* page, int32_t format, int head_dim, int offset, const float* k, const float* v) {
+  if (format == kKvInt8) return write_int8(page, head_dim, offset, k, v);
+  if (format == kKvF32) {
     float *pk = (float*)page, *pv = pk + (int64_t)head_dim * kTile;
     for (int d = 0; d < head_dim; d++) pk[d * kTile + offset] = k[d];
     for (int d = 0; d < head_dim; d++) pv[offset * head_dim + d] = v[d];
@@ -155,8 +186,13 @@ static void write_kv(uint8_t* page, bool f32, int head_dim, int offset, const fl
 
 // Zeroes V behind `offset`: a masked key's weight is 0, and 0 x NaN of an earlier tenant would not
 // be. Only the last row of a fresh block does it, as other threads write the rows before.
-static void clear_values_behind(uint8_t* page, bool f32, int head_dim, int offset) {
-  if (f32) {
+static void clear_values_behind(uint8_t* page, int32_t format, int head_dim, int offset) {
+  if (format == kKvInt8) { // codes are numbers whatever their bits; both scales count in sums
+    float* scales = (float*)(page + 64 * (int64_t)head_dim);
+    for (int t = offset + 1; t < kTile; t++) scales[t] = scales[kTile + t] = 0.0f;
+    return;
+  }
+  if (format == kKvF32) {
     float* pv = (float*)page + (int64_t)head_dim * kTile;
     for (int i = (offset + 1) * head_dim; i < kTile * head_dim; i++) pv[i] = 0.0f;
     return;
@@ -179,8 +215,8 @@ static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
     uint8_t* page = a.kv->arena + block * a.kv->block_bytes + a.cache_layer * a.kv->layer_bytes;
     for (int h = 0; h < a.num_kv_heads; h++) {
       rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
-      write_kv(page + h * a.kv->page_bytes, a.kv->f32, dim, pos % kTile, k + h * dim, v + h * dim);
-      if (a.clears_tail[r]) clear_values_behind(page + h * a.kv->page_bytes, a.kv->f32, dim, pos % kTile);
+      write_kv(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile, k + h * dim, v + h * dim);
+      if (a.clears_tail[r]) clear_values_behind(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile);
     }
   }
 }

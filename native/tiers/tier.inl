@@ -1,6 +1,7 @@
 // Assembles one tier: include after VW, TIER and the tier's own intrinsics are set. Every function
 // is static, so that no instruction of a tier can leak into another (no templates of the library).
 #include "../ops/vec.inl"
+#include "../ops/operands.inl"
 #ifdef TIER_AVX2
 #include "../ops/gemm_avx2.inl"
 #endif

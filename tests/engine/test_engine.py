@@ -8,6 +8,7 @@ import pytest
 from sixfold.core.config import EngineConfig
 from sixfold.core.request import EngineRequest, SamplingParams
 from sixfold.engine.engine import LLMEngine
+from sixfold.engine.kernels.ops import PARTS
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
 
@@ -80,3 +81,18 @@ def test_an_aborted_request_gives_its_blocks_back_within_two_steps(engine, steps
     for _ in range(2):
         engine.step()
     assert pool.num_used == 0
+
+
+def test_time_of_steps_is_told_by_part(tmp_path):
+    """Each part's counter grows, and all of them are the time that went by with work waiting."""
+    engine = make_engine(tmp_path)
+    began = time.perf_counter()
+    run(engine, request("a", max_tokens=12))
+    elapsed = time.perf_counter() - began
+    seconds = engine.stats().step_seconds
+    assert set(seconds) == {*PARTS, "python"}
+    assert all(value >= 0 for value in seconds.values()) and seconds["gemm"] > 0
+    assert 0 < sum(seconds.values()) <= elapsed
+    reference = make_engine(tmp_path, executor="reference")
+    run(reference, request("a", max_tokens=2))
+    assert reference.stats().step_seconds["other"] > 0

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   sixfold bench --workload shared-prefix:count=64,depth=1 --concurrency 1,4,16 --store bench.db
   sixfold bench --workload trace:file=trace.jsonl,first=200,block=16 --arrivals trace
   sixfold bench --rate 2 --slo "ttft:p95<500ms" --find-load --wait 60
+  sixfold bench --concurrency 32 --profile
 
 Workloads are NAME or NAME:KEY=VALUE,...; `sixfold bench --list` shows names, keys and defaults,
 and the published objectives that preset:NAME stands for.
@@ -63,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
                    help="wait for a server that still starts")  # fmt: skip
     p.add_argument("--no-warmup", action="store_true", help="measure a cold server")
     p.add_argument("--no-telemetry", action="store_true", help="read nothing beside the load")
+    p.add_argument("--profile", action="store_true",
+                   help="of sixfold's own server: where its steps' time goes")  # fmt: skip
     p.add_argument("--gpu-metrics", metavar="URL", default="", help="DCGM exporter's page")
     p.add_argument("--engine", default="openai", help="its name in the point (%(default)s)")
     p.add_argument("--store", metavar="FILE", help="append the points to this store")
@@ -144,8 +147,10 @@ def _measured(a: argparse.Namespace, job: "Job") -> "Point":
     """One point, said and kept."""
     from sixfold.instrument.measure import Subject, measure
     from sixfold.instrument.tables import fingerprint_words
+    from sixfold.instrument.telemetry.step_profile import profile_lines, read_counters
 
     subject = Subject(engine=a.engine, model=job.target.model, hardware=a.hardware, study="bench")
+    before = read_counters(a.url) if a.profile else None
     point, result = measure(job, subject, None if a.json else progress_bar())
     _say(a, f"{point.load}: {fingerprint_words(point.fingerprint)}")
     if result.health.client_bound:
@@ -158,6 +163,8 @@ def _measured(a: argparse.Namespace, job: "Job") -> "Point":
     errors = [o.error for o in result.outcomes if o.error]
     if errors:
         _say(a, f"{len(errors)} requests failed; the first: {errors[0]}")
+    if before is not None:
+        _say(a, "\n".join(profile_lines(before, read_counters(a.url))))
     if a.store:
         _keep(a.store, point)
     return point

@@ -17,6 +17,7 @@ PARTIAL_SIZE = 512
 GROUP_SIZE = 32
 """Weights, and activations, per quantisation scale along K."""
 
+KV_CACHE_DTYPES = ("auto", "int8")
 DTYPES = ("auto", "f32", "bf16", "int8", "int4")
 ISA_TIERS = ("generic", "avx2", "avx512_vnni", "avx512_bf16")
 
@@ -37,6 +38,9 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Token budget of one step, shared by decodes (first) and prefill chunks."""
     kv_cache_memory_mb: int = 0
     """Size of the KV arena in MiB; 0 takes a quarter of the free memory, at most 4096."""
+    kv_cache_dtype: str = "auto"
+    """What the KV cache holds: auto (bf16; f32 beside f32 weights), or int8 with a scale per token
+    and head: twice the tokens in the same memory, half the bytes read per step."""
     num_kv_blocks: int = 0
     """Exact number of KV blocks (tests, experiments); 0 derives it from kv_cache_memory_mb."""
     enable_prefix_caching: bool = True
@@ -58,6 +62,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("kv_cache_dtype", self.kv_cache_dtype, KV_CACHE_DTYPES)
         _one_of("scheduling_policy", self.scheduling_policy, ("fcfs", "priority"))
         _one_of("batching", self.batching, ("continuous", "static"))
         _one_of("isa", self.isa, ("auto", *ISA_TIERS))

@@ -34,6 +34,9 @@ class EngineStats(msgspec.Struct, kw_only=True):
     """Counter: requests that lost their blocks and began anew."""
     num_steps: int = 0
     """Counter: steps run."""
+    step_seconds: dict[str, float] = {}
+    """Counter per part: where the time went while there was work; `python` is all that is not
+    native code."""
 
 
 class RequestTrace(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,8 @@ class LLMEngine:
         self._live: dict[str, _Live] = {}
         self._generated = 0
         self._prompt_tokens = self._batched_tokens = self._steps = 0
+        self._busy_seconds = 0.0
+        self._busy_since: float | None = None
 
     def _build(self, program: Program, weights: Weights, checkpoint: Checkpoint) -> None:
         config = self.config
@@ -88,7 +90,7 @@ class LLMEngine:
         kv = KVCacheManager(
             groups=program.kv_groups,
             num_blocks=num_blocks,
-            model_key=f"{checkpoint.content_key}-{self.dtype}",
+            model_key=f"{checkpoint.content_key}-{self.dtype}-{config.kv_cache_dtype}",
             enable_prefix_caching=config.enable_prefix_caching,
         )
         self._scheduler = Scheduler(
@@ -126,6 +128,15 @@ class LLMEngine:
 
     def step(self) -> list[RequestDelta]:
         """Run one step and say what it gave: schedule -> execute -> update -> outputs."""
+        began = time.perf_counter()
+        deltas = self._step()
+        ended = time.perf_counter()
+        # What was done between two steps, with work waiting, is time of a step too.
+        self._busy_seconds += ended - (self._busy_since or began)
+        self._busy_since = ended if self._live else None
+        return deltas
+
+    def _step(self) -> list[RequestDelta]:
         output = self._scheduler.schedule(time.monotonic())
         deltas = [self._expire(request_id) for request_id in output.expired]
         self._batched_tokens = output.num_batched_tokens
@@ -148,6 +159,8 @@ class LLMEngine:
     def stats(self) -> EngineStats:
         """Counters since the start, and gauges of now."""
         s = self._scheduler.stats()
+        seconds = self._runner.seconds()
+        seconds["python"] = max(0.0, self._busy_seconds - sum(seconds.values()))
         return EngineStats(
             num_requests_running=s.running,
             num_requests_waiting=s.waiting,
@@ -159,6 +172,7 @@ class LLMEngine:
             num_preemptions=s.preemptions,
             num_batched_tokens=self._batched_tokens,
             num_steps=self._steps,
+            step_seconds=seconds,
         )
 
     def _check(self, request: EngineRequest) -> None:

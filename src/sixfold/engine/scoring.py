@@ -4,7 +4,7 @@ For what is said of accuracy (tests, benchmarks/accuracy.py). Not here: serving 
 `prompt_logprobs`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.engine.kernels import ops
+from sixfold.engine.kernels.packing import KVDtype
 from sixfold.engine.kernels.reference import ReferenceModel
 from sixfold.engine.models.checkpoint import open_checkpoint
 from sixfold.engine.models.tokenizer import load_tokenizer
-from sixfold.engine.models.weights import load_weights, packed_path
+from sixfold.engine.models.weights import Weights, load_weights, packed_path
 from sixfold.engine.runner.calibration import with_outliers
 from sixfold.engine.runner.executor import build_program
 from sixfold.engine.runner.step_input import StepInput
@@ -34,27 +35,32 @@ class Scorer:
         isa: str = "",
         max_len: int = 1024,
         keep_outliers: bool = True,
+        kv_dtype: KVDtype | None = None,
+        edit: Callable[[Weights], Weights] | None = None,
     ) -> None:
         """`dtype` as EngineConfig has it, but not auto; `isa`: a tier, the best where empty.
+        `kv_dtype`: of the cache; None: f32 beside f32 weights, else bf16. `edit` changes weights.
 
         Without `keep_outliers`, int8 and int4 have all their columns in 8 bits.
         """
         checkpoint = open_checkpoint(path)
         program = build_program(checkpoint.config)
         weights = load_weights(checkpoint, dtype, cache)
+        if edit is not None:
+            weights = edit(weights)
         if dtype in ("int8", "int4") and keep_outliers:
             columns = packed_path(checkpoint, dtype, cache).with_suffix(".columns.json")
             encode = load_tokenizer(checkpoint.path).encode
             weights = with_outliers(weights, program, encode, columns)
         blocks = -(-max_len // BLOCK_SIZE)
         counts = [blocks + 1] * len(program.kv_groups)
+        kv_dtype = kv_dtype or ("f32" if dtype == "f32" else "bf16")
         self.model: ops.NativeModel | ReferenceModel
         if isa == "reference":
-            self.model = ReferenceModel(program, weights, counts)
+            self.model = ReferenceModel(program, weights, counts, kv_dtype)
         else:
             options = ops.NativeOptions(isa or ops.tiers()[-1], 2, CHUNK, max_len)
-            kv_dtype = "f32" if dtype == "f32" else "bf16"
-            self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)  # type: ignore[arg-type]
+            self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)
         self.tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in program.kv_groups]
 
     def logprobs(self, token_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:

@@ -5,127 +5,34 @@ rounding errors are proportional to), and integer dot products may differ only w
 activation lies so near a rounding tie that a fused multiply-add decides it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from engine.kernels.op_table import (
+    FORMATS,
+    WIDE,
+    Step,
+    check,
+    linear_bound,
+    packed,
+    run,
+    values,
+)
 from sixfold.engine.kernels import packing
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions, tiers
 from sixfold.engine.kernels.program import ProgramBuilder
-from sixfold.engine.kernels.reference import (
-    BLOCK,
-    FLOOR,
-    DenseWeight,
-    ReferenceModel,
-    quantise_rows,
-)
-from sixfold.engine.kernels.reference_attention import round_bf16
+from sixfold.engine.kernels.reference import DenseWeight, ReferenceModel
 
-FORMATS = ("f32", "bf16", "w8", "w4", "w4_asym")
 ROWS = (1, 2, 5, 6, 7, 12, 33, 65)
-
-
-@dataclass
-class Step:
-    """A step without a KV cache: T tokens of one request."""
-
-    token_ids: np.ndarray
-    block_tables: list = field(default_factory=list)
-
-    def __post_init__(self):
-        count = len(self.token_ids)
-        self.positions = np.arange(count, dtype=np.int32)
-        self.query_start_loc = np.array([0, count], np.int32)
-        self.slots = np.zeros(1, np.int32)
-
-
-def packed(form: str, dense: np.ndarray) -> tuple[packing.PackedWeight, np.ndarray]:
-    """A weight in a format, and per element the magnitude that its rounding errors scale with."""
-    n, k = dense.shape
-    if form in ("f32", "bf16"):
-        data = {"f32": packing.pack_f32, "bf16": packing.pack_bf16}[form](dense)
-        weight = packing.PackedWeight(form, n, k, data)
-        return weight, np.abs(weight.dense())
-    if form == "w8":
-        codes, scale = packing.quantise_w8(dense)
-        return packing.PackedWeight("w8", n, k, packing.pack_w8(codes, scale)), np.abs(
-            dense
-        ) + 1e-30
-    codes, scale, low = packing.quantise_w4(dense)
-    if form == "w4":
-        low = -8 * scale
-    data = packing.pack_w4(codes, scale, low, form == "w4_asym")
-    magnitude = np.repeat(15 * scale + np.abs(low), 32, axis=1)[:, :k]
-    return packing.PackedWeight("w4", n, k, data, form == "w4_asym"), magnitude
-
-
-def values(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
-    """Activations of one kind."""
-    x = np.random.default_rng([rows, width, seed]).normal(0, 1, (rows, width))
-    if kind == "zeros":
-        x[::2] = 0
-        x[:, : width // 2] = 0
-    elif kind == "outliers":
-        x[:, :: max(width // 3, 1)] *= 300
-    elif kind in ("huge", "tiny"):
-        x *= {"huge": 1e16, "tiny": 1e-16}[kind]
-    return x.astype(np.float32)
-
-
-def run(tier: str, build, x: np.ndarray, weights: dict, threads: int = 2) -> tuple:
-    """Run `build(builder, value)` on activations x [T, K] in both executors: (got, want)."""
-    b = ProgramBuilder()
-    b.begin_layer()
-    start = b.embed("x", x.shape[1])
-    out = build(b, start)
-    program = b.build()
-    weights = {"x": packing.PackedWeight("f32", *x.shape, packing.pack_f32(x)), **weights}
-    options = NativeOptions(tier, threads, len(x), 1, keep_all=True)
-    step = Step(np.arange(len(x), dtype=np.int32))
-    native = NativeModel(program, weights, [], "f32", options)
-    reference = ReferenceModel(program, weights, [], "f32")
-    for model in (native, reference):
-        model.forward(step)
-    if out is None:
-        rows = np.arange(0, len(x), 2, dtype=np.int32)
-        return native.logits(rows), reference.logits(rows)
-    return native.value(out.id), reference.value(out.id)
-
-
-def linear_bound(form: str, x: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-    """How far [T, N] products of x [T, K] and a weight may be from the reference's."""
-    if form == "bf16":
-        x = round_bf16(x)
-    ties = 0.0
-    if form.startswith("w"):
-        padded = np.zeros((len(x), packing.round_up(x.shape[1], BLOCK)), np.float32)
-        padded[:, : x.shape[1]] = x
-        step = np.abs(padded.reshape(len(x), -1, BLOCK)).max(axis=2, keepdims=True) / 127
-        step = np.maximum(step, np.abs(padded).max(axis=1)[:, None, None] * FLOOR / 127)
-        steps = padded.reshape(len(x), -1, BLOCK) / np.where(step > 0, step, 1)
-        near = np.abs(np.abs(steps - np.rint(steps)) - 0.5) < 3e-5
-        ties = (near * step).reshape(len(x), -1)[:, : x.shape[1]] @ magnitude.T
-        x = quantise_rows(x)
-    # 2^-24 per operation, sqrt(K) of them adding up, and some slack. Products that a subnormal
-    # operand takes part in may be flushed to zero.
-    size = np.abs(x).astype(np.float64) @ magnitude.T
-    return 3e-7 * np.sqrt(x.shape[1]) * size + ties + 1e-36
-
-
-def check(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
-    assert got.shape == want.shape and np.all(np.isfinite(got))
-    worst = float(np.max(np.abs(got - want) / bound))
-    assert worst <= 1, f"{worst:.2f} times the bound"
-
-
 SHAPES = [
     (32, 32), (33, 64), (100, 96), (64, 100), (7, 33), (96, 576), (16, 1), (40, 160), (33, 640),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("tier", tiers())
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS + WIDE)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_linear(tier, form, shape):
     n, k = shape
@@ -140,7 +47,7 @@ def test_linear(tier, form, shape):
             check(got, want, linear_bound(form, x, magnitude) + 1e-6 * np.abs(bias.array))
 
 
-@pytest.mark.parametrize("form", ["w8", "w8_asym", "w4", "w4_asym"])
+@pytest.mark.parametrize("form", ["w8", "w8_asym", "w4", "w4_asym", *WIDE])
 @pytest.mark.parametrize(("n", "k"), [(33, 70), (64, 256)])
 def test_columns_of_packed_weights(form, n, k):
     dense = values("normal", n, k, seed=9)
@@ -155,7 +62,7 @@ def test_columns_of_packed_weights(form, n, k):
 
 
 @pytest.mark.parametrize("tier", tiers())
-@pytest.mark.parametrize("form", ["w8", "w4", "w4_asym"])
+@pytest.mark.parametrize("form", ["w8", "w4", "w4_asym", "w8_128"])
 @pytest.mark.parametrize(("k", "kept"), [(64, [0, 1]), (160, [3, 31, 32, 159]), (640, range(16))])
 def test_outlier_columns(tier, form, k, kept):
     """Columns a thousand times larger than the rest, beside which the rest keeps its 8 bits."""
@@ -216,7 +123,7 @@ def test_glu(tier, form, activation):
 
 
 @pytest.mark.parametrize("tier", tiers())
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS + WIDE)
 def test_embed(tier, form):
     for v, width, scale in ((5, 32, 1.0), (70, 96, 25.298), (33, 64, 0.5)):
         weight, _ = packed(form, values("normal", v, width, seed=4))

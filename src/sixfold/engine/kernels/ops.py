@@ -10,15 +10,18 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sixfold.core.config import BLOCK_SIZE, RopeConfig
+from sixfold.core.config import GROUP_SIZE, RopeConfig
 from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
 from sixfold.engine.kernels.lower import Lowered, lower
 from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.packing import (
     FORMATS,
+    KV_DTYPES,
     PANEL,
+    KVDtype,
     PackedWeight,
     pack_columns,
+    page_bytes,
     panel_bytes,
     round_up,
 )
@@ -31,6 +34,11 @@ Int32 = NDArray[np.int32]
 
 assert SAMPLE_PARAMS.itemsize == _native.SAMPLE_PARAMS_BYTES
 assert SAMPLE_RESULT.itemsize == _native.SAMPLE_RESULT_BYTES
+
+
+PARTS = ("gemm", "attention", "head", "sampling", "other", "wait")
+"""pool.h's Part, in order: linear layers, attention, the output projection, the sampler, norms and
+the like, waiting for the other threads."""
 
 
 class Step(Protocol):
@@ -99,7 +107,7 @@ class NativeModel:
         program: Program,
         weights: Mapping[str, Weight],
         num_kv_blocks: Sequence[int],
-        kv_dtype: Literal["f32", "bf16"],
+        kv_dtype: KVDtype,
         options: NativeOptions,
         edit: Callable[[Lowered], None] | None = None,
     ) -> None:
@@ -110,7 +118,7 @@ class NativeModel:
             edit(self._lowered)
         self._model = _native.Model(options.isa, options.threads, options.max_tokens)
         self._num_kv_blocks = list(num_kv_blocks)
-        self._f32 = kv_dtype == "f32"
+        self._kv_dtype: KVDtype = kv_dtype
         self._keep: list[NDArray[np.generic]] = []
         self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
         self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
@@ -172,6 +180,14 @@ class NativeModel:
             for index, (name, _bias) in enumerate(self._lowered.weights)
         }
 
+    def stacked(self) -> int:
+        """Of the last forward: requests times KV heads that shared attention units took along."""
+        return int(self._model.stacked())
+
+    def seconds(self) -> dict[str, float]:
+        """Time in native code so far, by what it was spent on: PARTS."""
+        return dict(zip(PARTS, self._model.seconds(), strict=True))
+
     def arena(self, group: int) -> NDArray[np.uint8]:
         """The KV arena of a group, uint8 [blocks, block bytes] (offload, hand-off, tests)."""
         return self._arenas[group].reshape(self._num_kv_blocks[group], -1)
@@ -196,7 +212,7 @@ class NativeModel:
     def _add_weight(self, weights: Mapping[str, Weight], name: str, bias: str | None) -> None:
         w = weights[name]
         assert isinstance(w, PackedWeight), f"{name} is not packed"
-        size = panel_bytes(w.format, w.k, w.asym)
+        size = panel_bytes(w.format, w.k, w.asym, w.group)
         assert w.data.shape == (round_up(w.n, PANEL) // PANEL, size), f"{name} has a wrong size"
         bias_address = 0
         if bias is not None:
@@ -208,8 +224,8 @@ class NativeModel:
             columns = self._address(np.ascontiguousarray(w.outliers, np.int32))
             beside = self._address(pack_columns(w.columns(w.outliers)))
         self._model.add_weight(
-            FORMATS.index(w.format), w.asym, w.n, w.k, self._address(w.data), size, bias_address,
-            len(w.outliers), columns, beside,
+            FORMATS.index(w.format), w.asym, w.group // GROUP_SIZE, w.n, w.k,
+            self._address(w.data), size, bias_address, len(w.outliers), columns, beside,
         )  # fmt: skip
 
     def _address(self, array: NDArray[np.generic]) -> int:
@@ -219,7 +235,7 @@ class NativeModel:
 
     def _new_arena(self, group: int) -> NDArray[np.uint8]:
         return huge_buffer(
-            self._num_kv_blocks[group] * block_bytes(self._program, group, self._f32)
+            self._num_kv_blocks[group] * block_bytes(self._program, group, self._kv_dtype)
         )
 
     def _set_tables(self, tables: list[Int32]) -> None:
@@ -229,24 +245,20 @@ class NativeModel:
             assert table.flags.c_contiguous and table.dtype == np.int32
             self._tables[group] = table
             op = _attention_of(self._program, group)
-            page = page_bytes(op, self._f32)
+            page = page_bytes(op.head_dim, self._kv_dtype)
             layer = page * op.num_kv_heads
             self._model.set_kv(
                 group, self._arenas[group].ctypes.data,
                 layer * self._program.kv_groups[group].num_layers, layer, page,
-                self._num_kv_blocks[group], self._f32, table.ctypes.data, table.shape[1],
+                self._num_kv_blocks[group], KV_DTYPES.index(self._kv_dtype),
+                table.ctypes.data, table.shape[1],
             )  # fmt: skip
 
 
-def page_bytes(op: Attention, f32: bool) -> int:
-    """Bytes of one head's keys and values of one block."""
-    return 2 * BLOCK_SIZE * op.head_dim * (4 if f32 else 2)
-
-
-def block_bytes(program: Program, group: int, f32: bool = False) -> int:
+def block_bytes(program: Program, group: int, kv_dtype: KVDtype = "bf16") -> int:
     """Bytes of one KV block of a group, all its layers."""
     op = _attention_of(program, group)
-    return page_bytes(op, f32) * op.num_kv_heads * program.kv_groups[group].num_layers
+    return page_bytes(op.head_dim, kv_dtype) * op.num_kv_heads * program.kv_groups[group].num_layers
 
 
 def _attention_of(program: Program, group: int) -> Attention:

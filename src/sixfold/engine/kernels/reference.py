@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sixfold.engine.kernels import reference_attention as ra
-from sixfold.engine.kernels.packing import PackedWeight
+from sixfold.engine.kernels.packing import KVDtype, PackedWeight
 from sixfold.engine.kernels.program import (
     Activation,
     Add,
@@ -178,13 +178,13 @@ class ReferenceModel:
         program: Program,
         weights: Mapping[str, Weight],
         num_kv_blocks: Sequence[int],
-        kv_dtype: Literal["f32", "bf16"] = "bf16",
+        kv_dtype: KVDtype = "bf16",
     ) -> None:
         assert len(num_kv_blocks) == len(program.kv_groups)
         self._program = program
         self._weights = weights
         self._dense: dict[str, Float32] = {}
-        self._bf16 = kv_dtype == "bf16"
+        self._kv_dtype = kv_dtype
         self._values: dict[int, Float32] = {}
         self._caches = {
             (op.kv_group, op.cache_layer): ra.LayerCache.empty(
@@ -236,7 +236,7 @@ class ReferenceModel:
         if op.q_norm is not None and op.k_norm is not None:
             norms = (self._vector(op.q_norm), self._vector(op.k_norm))
         cache = self._caches[op.kv_group, op.cache_layer]
-        return ra.attention(op, self._of(op.qkv), norms, cache, step, self._bf16)
+        return ra.attention(op, self._of(op.qkv), norms, cache, step, self._kv_dtype)
 
     def _linear(self, x: Float32, weight: str, bias: Float32 | None = None) -> Float32:
         form, outliers = self._format(weight), self._outliers(weight)

@@ -2,7 +2,8 @@
 
 No tiles, no online softmax, no fusion: what the native kernels must agree with. With a bf16
 cache k and v are rounded when written and q when used; softmax weights stay float32 (the native
-bf16 tier rounds them too: tests allow 2^-8 of the largest |v| for that).
+bf16 tier rounds them too: tests allow 2^-8 of the largest |v| for that). With an int8 cache k and v
+are rounded per token and head, q is not (the AVX-512 tiers round q and the weights to 8 bits too).
 Shapes: n tokens of one request, L keys, H query heads, KH KV heads, D head size.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sixfold.core.config import BLOCK_SIZE
+from sixfold.engine.kernels.packing import KVDtype
 from sixfold.engine.kernels.program import Attention
 from sixfold.engine.kernels.rope import cos_sin
 
@@ -68,6 +70,14 @@ def round_bf16(x: Float32) -> Float32:
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
     return np.where(np.isnan(x), x, rounded.view(np.float32))
+
+
+def round_int8(x: Float32) -> Float32:
+    """Nearest 8-bit code times its unit, max |x| / 127 over the last axis."""
+    peak = np.abs(x).max(axis=-1, keepdims=True)
+    inverse = np.divide(np.float32(127), peak, out=np.zeros_like(peak), where=peak > 1e-30)
+    out: Float32 = (np.rint(x * inverse) * (peak / np.float32(127))).astype(np.float32)
+    return out
 
 
 def rms_norm(x: Float32, weight: Float32, eps: float) -> Float32:
@@ -149,7 +159,7 @@ def attention(
     norms: tuple[Float32, Float32] | None,
     cache: LayerCache,
     step: Step,
-    bf16: bool,
+    kv_dtype: KVDtype,
 ) -> Float32:
     """The whole op: qkv [T, (H + 2 KH) D] -> [T, H D], writing the step's k and v to the cache.
 
@@ -160,8 +170,10 @@ def attention(
         q, k = rms_norm(q, norms[0], op.norm_eps), rms_norm(k, norms[1], op.norm_eps)
     cos, sin = cos_sin(op.rope, op.head_dim, step.positions)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    if bf16:
+    if kv_dtype == "bf16":
         q, k, v = round_bf16(q), round_bf16(k), round_bf16(v)
+    elif kv_dtype == "int8":
+        k, v = round_int8(k), round_int8(v)
     out = np.empty_like(q)
     # All writes come first: a request may read blocks that another one fills in this very step.
     for table, rows in _requests(op, step):

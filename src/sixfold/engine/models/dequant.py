@@ -26,6 +26,8 @@ READABLE = tuple(kind for kind in BLOCKS if not kind.startswith("i") and kind !=
 """The kinds that `dequantise` takes."""
 
 KINDS_4BIT = ("q4_0", "q4_1", "q4_k")
+EXACT_W8 = ("q8_0", "q5_0", "q4_0")
+"""The kinds whose codes fit 8 bits around zero as they are: `codes_w8`."""
 KINDS_8BIT = ("q8_0", "q5_0", "q5_1", "q5_k", "q6_k")
 
 

@@ -75,7 +75,7 @@ class StoredTensor(SourceTensor):
 
     def rows_w8(self, start: int, stop: int) -> W8 | None:
         """Codes as they are."""
-        if self.kind not in ("q8_0", "q5_0", "q4_0") or len(self.shape) == 1:
+        if self.kind not in dequant.EXACT_W8 or len(self.shape) == 1:
             return None
         codes = dequant.codes_w8(self.kind, self._raw(start, stop))
         assert codes is not None

@@ -17,12 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sixfold.core.config import ModelConfig
+from sixfold.core.config import GROUP_SIZE, ModelConfig
 from sixfold.core.errors import ModelError
 from sixfold.engine.kernels import packing
 from sixfold.engine.kernels.memory import huge_buffer
 from sixfold.engine.kernels.packing import Format, PackedWeight
 from sixfold.engine.models.checkpoint import Checkpoint, SourceTensor
+from sixfold.engine.models.dequant import EXACT_W8
 
 MAGIC = b"SIXFOLDP"
 VERSION = 1
@@ -30,6 +31,8 @@ ALIGN = 64
 ROWS_AT_ONCE = 1024
 """Rows packed per step: bounds the memory that packing takes."""
 
+WIDE_GROUP = 128
+"""Values per scale where 8 bits are of our own making: as many as an activation's scale has."""
 SMALL_HIDDEN = 1024
 """Hidden size below which dtype=auto keeps activations in bf16."""
 
@@ -37,8 +40,8 @@ Progress = Callable[[int, int], None]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One tensor of the cache file. `group` is v1's room for wider groups; `outliers` is unused:
-    those columns are found with the whole model (runner/calibration.py)."""
+    """One tensor of the cache file. `group`: values along K per scale. `outliers` is unused: those
+    columns are found with the whole model (runner/calibration.py)."""
 
     name: str
     format: str
@@ -80,6 +83,7 @@ class Part:
     format: Format
     asym: bool
     interleave: bool = False
+    group: int = GROUP_SIZE
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -181,19 +185,19 @@ def _part(name: str, sources: list[SourceTensor], dtype: str) -> Part:
     # In 8 bits a 4-bit file's codes are kept as they are, counted from their minimum.
     asym = four_bit if form == "w8" else any(s.kind != "q4_0" for s in sources)
     asym = asym and form in ("w4", "w8")
-    return Part(name, tuple(sources), form, asym, interleave=name.endswith("gate_up.weight"))
+    exact = any(s.kind in EXACT_W8 for s in sources)
+    group = WIDE_GROUP if form == "w8" and not asym and not exact else GROUP_SIZE
+    return Part(name, tuple(sources), form, asym, name.endswith("gate_up.weight"), group)
 
 
-def pack_rows(
-    source: SourceTensor, start: int, stop: int, form: Format, asym: bool
-) -> list[NDArray[np.generic]]:
+def pack_rows(source: SourceTensor, start: int, stop: int, part: Part) -> list[NDArray[np.generic]]:
     """Rows as the arrays that `packing.pack_*` takes: exact codes where the source has them."""
-    if form == "w4" or (form == "w8" and asym):
+    if part.format == "w4" or (part.format == "w8" and part.asym):
         codes = source.rows_w4(start, stop)
         return list(codes if codes is not None else packing.quantise_w4(source.rows(start, stop)))
-    if form == "w8":
-        exact = source.rows_w8(start, stop)
-        return list(exact if exact is not None else packing.quantise_w8(source.rows(start, stop)))
+    if part.format == "w8":
+        exact = source.rows_w8(start, stop) if part.group == GROUP_SIZE else None
+        return list(exact or packing.quantise_w8(source.rows(start, stop), part.group))
     return [source.rows(start, stop)]
 
 
@@ -203,16 +207,15 @@ def _blocks(part: Part) -> Iterator[list[NDArray[np.generic]]]:
         rows = part.sources[0].shape[0]
         for start in range(0, rows, ROWS_AT_ONCE):
             stop = min(rows, start + ROWS_AT_ONCE)
-            both = [pack_rows(s, start, stop, part.format, part.asym) for s in part.sources]
+            both = [pack_rows(s, start, stop, part) for s in part.sources]
             yield [_interleave(a, b) for a, b in zip(*both, strict=True)]
         return
     # Sources need not end at a panel's border, so what is left over goes before the next.
     rest: list[NDArray[np.generic]] | None = None
     for source in part.sources:
         for start in range(0, source.shape[0], ROWS_AT_ONCE):
-            rows_now = pack_rows(
-                source, start, min(source.shape[0], start + ROWS_AT_ONCE), part.format, part.asym
-            )
+            stop = min(source.shape[0], start + ROWS_AT_ONCE)
+            rows_now = pack_rows(source, start, stop, part)
             if rest is not None:
                 rows_now = [np.concatenate(pair) for pair in zip(rest, rows_now, strict=True)]
             whole = len(rows_now[0]) // packing.PANEL * packing.PANEL
@@ -228,14 +231,14 @@ def _interleave(gate: NDArray[np.generic], up: NDArray[np.generic]) -> NDArray[n
     return np.concatenate(runs, axis=1).reshape(-1, gate.shape[1])
 
 
-def _pack(form: Format, arrays: list[NDArray[np.generic]], asym: bool) -> NDArray[np.uint8]:
-    if form == "w4":
-        return packing.pack_w4(*arrays, asym)  # type: ignore[arg-type, call-arg]
-    if form == "w8" and asym:
+def _pack(part: Part, arrays: list[NDArray[np.generic]]) -> NDArray[np.uint8]:
+    if part.format == "w4":
+        return packing.pack_w4(*arrays, part.asym)  # type: ignore[arg-type, call-arg]
+    if part.format == "w8" and part.asym:
         return packing.pack_w8_asym(*arrays)  # type: ignore[arg-type]
-    if form == "w8":
-        return packing.pack_w8(*arrays)  # type: ignore[arg-type]
-    pack = packing.pack_bf16 if form == "bf16" else packing.pack_f32
+    if part.format == "w8":
+        return packing.pack_w8(*arrays, part.group)  # type: ignore[arg-type, call-arg]
+    pack = packing.pack_bf16 if part.format == "bf16" else packing.pack_f32
     return pack(*arrays)  # type: ignore[arg-type]
 
 
@@ -244,9 +247,9 @@ def _layout(parts: list[Part], vectors: dict[str, list[SourceTensor]]) -> tuple[
     for part in parts:
         n, k = part.shape
         panels = packing.round_up(n, packing.PANEL) // packing.PANEL
-        size = panels * packing.panel_bytes(part.format, k, part.asym)
+        size = panels * packing.panel_bytes(part.format, k, part.asym, part.group)
         entries.append(Entry(name=part.name, format=part.format, shape=(n, k), asym=part.asym,
-                             offset=at, size=size))  # fmt: skip
+                             offset=at, size=size, group=part.group))  # fmt: skip
         at += packing.round_up(size, ALIGN)
     for name, sources in vectors.items():
         n = sum(s.shape[0] for s in sources)
@@ -284,7 +287,7 @@ def _write(path: Path, key: str, checkpoint: Checkpoint, dtype: str, progress: P
 
 def _write_part(f: BinaryIO, part: Part) -> None:
     for arrays in _blocks(part):
-        f.write(_pack(part.format, arrays, part.asym).data)
+        f.write(_pack(part, arrays).data)
 
 
 def _read(path: Path, key: str) -> Weights | None:
@@ -325,4 +328,5 @@ def _tensor(entry: Entry, data: NDArray[np.uint8]) -> PackedWeight | Vector:
     n, k = entry.shape
     form: Format = next(f for f in packing.FORMATS if f == entry.format)
     panels = packing.round_up(n, packing.PANEL) // packing.PANEL
-    return PackedWeight(form, n, k, part.reshape(panels, -1), entry.asym)
+    packed = part.reshape(panels, -1)
+    return PackedWeight(form, n, k, packed, entry.asym, group=entry.group)

@@ -1,6 +1,7 @@
 """Which executor runs the program: native, or the NumPy reference behind the same few calls."""
 
 import ctypes
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from sixfold.core.config import BLOCK_SIZE, EngineConfig, ModelConfig
 from sixfold.core.errors import ConfigError, ModelError
 from sixfold.engine.kernels import cpu, reference_sampler
 from sixfold.engine.kernels.memory import available_memory
+from sixfold.engine.kernels.packing import KVDtype, page_bytes
 from sixfold.engine.kernels.program import Attention, Program
 from sixfold.engine.kernels.reference import ReferenceModel
 from sixfold.engine.kernels.sampling import SAMPLE_RESULT
@@ -39,18 +41,29 @@ class Executor(Protocol):
         """Sample rows of the last forward (target -1), or take their target's logprobs."""
         ...
 
+    def seconds(self) -> dict[str, float]:
+        """Time spent in it so far, by part."""
+        ...
+
 
 class ReferenceExecutor:
     """The NumPy twin of `ops.NativeModel`, sampling included."""
 
     def __init__(
-        self, program: Program, weights: Weights, num_blocks: Sequence[int], f32: bool
+        self, program: Program, weights: Weights, num_blocks: Sequence[int], kv_dtype: KVDtype
     ) -> None:
-        self._model = ReferenceModel(program, weights, num_blocks, "f32" if f32 else "bf16")
+        self._model = ReferenceModel(program, weights, num_blocks, kv_dtype)
+        self._seconds = 0.0
 
     def forward(self, step: StepInput) -> None:
         """Run all layers."""
+        began = time.perf_counter()
         self._model.forward(step)
+        self._seconds += time.perf_counter() - began
+
+    def seconds(self) -> dict[str, float]:
+        """Its layers are not told apart."""
+        return {"other": self._seconds}
 
     def sample(self, rows: Int32, targets: Int32, params: NDArray[np.void]) -> NDArray[np.void]:
         """Row by row."""
@@ -98,10 +111,10 @@ def build_executor(
 
     Raises ConfigError where memory or the ISA tier does not allow it.
     """
-    f32 = weights["embed.weight"].format == "f32"
-    num_blocks = _count_blocks(program, config, max_model_len, f32)
+    kv_dtype = kv_dtype_of(config, weights)
+    num_blocks = _count_blocks(program, config, max_model_len, kv_dtype)
     if config.executor == "reference":
-        return ReferenceExecutor(program, weights, num_blocks, f32), num_blocks
+        return ReferenceExecutor(program, weights, num_blocks, kv_dtype), num_blocks
     try:
         from sixfold.engine.kernels import ops
     except ImportError as error:
@@ -115,12 +128,18 @@ def build_executor(
         max_tokens=config.max_num_batched_tokens,
         max_positions=max_model_len,
     )
-    model = ops.NativeModel(program, weights, num_blocks, "f32" if f32 else "bf16", options)
-    return model, num_blocks
+    return ops.NativeModel(program, weights, num_blocks, kv_dtype, options), num_blocks
+
+
+def kv_dtype_of(config: EngineConfig, weights: Weights) -> KVDtype:
+    """What the KV cache holds: with auto, float32 beside float32 weights, else bfloat16."""
+    if config.kv_cache_dtype == "int8":
+        return "int8"
+    return "f32" if weights["embed.weight"].format == "f32" else "bf16"
 
 
 def _count_blocks(
-    program: Program, config: EngineConfig, max_model_len: int, f32: bool
+    program: Program, config: EngineConfig, max_model_len: int, kv_dtype: KVDtype
 ) -> list[int]:
     groups = len(program.kv_groups)
     if config.num_kv_blocks:
@@ -129,7 +148,7 @@ def _count_blocks(
     if not budget:
         budget = min(DEFAULT_KV_MB << 20, (available_memory() or 4 << 30) // 4)
     # Every group gets the same number of blocks: the widest need (no window) sets the pace.
-    blocks = budget // sum(_block_bytes(program, g, f32) for g in range(groups))
+    blocks = budget // sum(_block_bytes(program, g, kv_dtype) for g in range(groups))
     # More blocks than all sequences at their longest can fill would never be used.
     blocks = min(blocks, config.max_num_seqs * -(-max_model_len // BLOCK_SIZE) * 4)
     if blocks < 1:
@@ -137,9 +156,9 @@ def _count_blocks(
     return [int(blocks) + 1] * groups
 
 
-def _block_bytes(program: Program, group: int, f32: bool) -> int:
+def _block_bytes(program: Program, group: int, kv_dtype: KVDtype) -> int:
     ops = [o for o in program.ops if isinstance(o, Attention) and o.kv_group == group]
-    return sum(2 * BLOCK_SIZE * o.head_dim * o.num_kv_heads * (4 if f32 else 2) for o in ops)
+    return sum(page_bytes(o.head_dim, kv_dtype) * o.num_kv_heads for o in ops)
 
 
 def build_program(model: ModelConfig) -> Program:

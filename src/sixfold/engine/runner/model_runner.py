@@ -53,6 +53,10 @@ class ModelRunner:
         self._builder = builder
         self._sampling = sampling
 
+    def seconds(self) -> dict[str, float]:
+        """Time spent in the executor so far, by part."""
+        return self._executor.seconds()
+
     def execute(
         self, chunks: Sequence[ScheduledChunk], view: Callable[[str], RequestView]
     ) -> StepResult:

@@ -21,6 +21,7 @@ from sixfold.core.request import RequestDelta
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 PRIVATE = ("model", "cache_dir")
+STEP_SECONDS = "sixfold:step_seconds"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 _HISTOGRAMS = {
@@ -50,6 +51,7 @@ _COUNTERS = {
     "prompt_tokens": ("vllm:prompt_tokens", "Prompt tokens processed."),
     "generation_tokens": ("vllm:generation_tokens", "Tokens generated."),
     "num_preemptions": ("vllm:num_preemptions", "Requests preempted."),
+    "num_steps": ("sixfold:steps", "Steps run."),
 }
 
 
@@ -60,12 +62,19 @@ class EngineCollector:
         self._model = model
         self._stats = EngineStats()
         self._base = dict.fromkeys(_COUNTERS, 0.0)
+        self._seconds: dict[str, float] = {}
 
     def update(self, stats: EngineStats) -> None:
         """Take newer statistics. A counter that fell belongs to a new process: add it up."""
         for name in _COUNTERS:
             if getattr(stats, name) < getattr(self._stats, name):
                 self._base[name] += getattr(self._stats, name)
+        for part, seconds in stats.step_seconds.items():
+            before = self._stats.step_seconds.get(part, 0.0)
+            # `python` is a difference of clocks: it may seem to fall by microseconds.
+            restarted = stats.num_steps < self._stats.num_steps
+            grown = seconds if restarted else max(0.0, seconds - before)
+            self._seconds[part] = self._seconds.get(part, 0.0) + grown
         self._stats = stats
 
     def collect(self) -> Iterable[Metric]:
@@ -79,6 +88,11 @@ class EngineCollector:
             value = self._base[field] + float(getattr(self._stats, field))
             counter.add_metric([self._model], value)
             yield counter
+        text = "Where the engine's time went while it had work."
+        parts = CounterMetricFamily(STEP_SECONDS, text, labels=["model_name", "part"])
+        for part, seconds in self._seconds.items():
+            parts.add_metric([self._model, part], seconds)
+        yield parts
 
 
 class ServerMetrics:

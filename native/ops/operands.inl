@@ -1,0 +1,21 @@
+// What the tiles of a GEMM take.
+
+// Fetches memory that is needed soon into the L2 cache, some lines per run of 32 along K: as many
+// each time until all are there, so that its branches can be foretold.
+struct Ahead {
+  const uint8_t *at = nullptr, *until = nullptr;
+  int64_t lines = 0;
+  inline void fetch() {
+    if (at >= until) return;
+    for (int64_t i = 0; i < lines; i++, at += 64) __builtin_prefetch(at, 0, 2);
+  }
+};
+
+// Of a row panel and a column panel: see PackedRows and packing.py.
+struct Int8Operands {
+  const uint8_t* b;
+  const uint32_t* a;
+  const float* scales;
+  const int32_t* offsets;
+  int64_t runs, group_runs;
+};

@@ -1,0 +1,66 @@
+"""One attention layer with a paged cache, in either executor, played step by step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sixfold.core.config import BLOCK_SIZE, RopeConfig
+from sixfold.engine.kernels import packing
+from sixfold.engine.kernels.ops import NativeModel, NativeOptions
+from sixfold.engine.kernels.program import ProgramBuilder
+from sixfold.engine.kernels.reference import DenseWeight, ReferenceModel
+from sixfold.engine.runner.step_input import StepInput
+
+LONGEST = 1600
+SEQUENCES = 5
+TABLE = -(-LONGEST // BLOCK_SIZE)
+LLAMA2 = RopeConfig()
+
+
+@dataclass(frozen=True)
+class Case:
+    """`heads` is (H, KH, D)."""
+
+    heads: tuple[int, int, int]
+    window: int | None = None
+    norms: bool = False
+    rope: RopeConfig = LLAMA2
+
+
+class Session:
+    """One attention layer, in either executor, over a random vocabulary of qkv rows."""
+
+    def __init__(self, case: Case, kv_dtype: str, tier: str | None, threads: int = 2):
+        h, kh, d = case.heads
+        rng = np.random.default_rng(1)
+        rows = rng.normal(0, 1, (512, (h + 2 * kh) * d)).astype(np.float32)
+        weights = {"x": packing.PackedWeight("f32", *rows.shape, packing.pack_f32(rows))}
+        weights["qn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
+        weights["kn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
+        b = ProgramBuilder()
+        b.begin_layer()
+        norms = ("qn", "kn", 1e-6) if case.norms else None
+        x = b.embed("x", rows.shape[1])
+        self.out = b.attention(x, case.heads, d**-0.5, case.rope, case.window, norms)
+        blocks = SEQUENCES * TABLE + 1
+        if tier is None:
+            self.model = ReferenceModel(b.build(), weights, [blocks], kv_dtype)
+        else:
+            options = NativeOptions(tier, threads, 4096, LONGEST)
+            self.model = NativeModel(b.build(), weights, [blocks], kv_dtype, options)
+        order = rng.permutation(np.arange(1, blocks, dtype=np.int32))
+        self.tables = [np.ascontiguousarray(order.reshape(SEQUENCES, TABLE))]
+        self.tokens = rng.integers(0, 512, (SEQUENCES, LONGEST)).astype(np.int32)
+
+    def step(self, *chunks: tuple[int, int, int]) -> list[np.ndarray]:
+        """Compute tokens [start, stop) of sequences: chunks (sequence, start, stop)."""
+        lengths = [stop - start for _, start, stop in chunks]
+        step = StepInput(
+            np.concatenate([self.tokens[s, a:b] for s, a, b in chunks]),
+            np.concatenate([np.arange(a, b, dtype=np.int32) for _, a, b in chunks]),
+            np.cumsum([0, *lengths]).astype(np.int32),
+            np.array([s for s, _, _ in chunks], np.int32),
+            self.tables,
+        )
+        self.model.forward(step)
+        return np.split(self.model.value(self.out.id), np.cumsum(lengths)[:-1])
