@@ -26,7 +26,7 @@ from sixfold.engine.models.checkpoint import open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import load_tokenizer
 from sixfold.engine.models.weights import Weights, load_weights
-from sixfold.engine.scoring import Scorer
+from sixfold.engine.scoring import Scorer, Variant
 from tables import render
 
 WINDOW = 512
@@ -94,11 +94,11 @@ def compare(a: argparse.Namespace, model: Path) -> dict[str, Tally]:
     exact = Scorer(model, "f32", cache)
     native = {f"{dtype}, {isa or 'best tier'}": Scorer(model, dtype, cache, isa)
               for dtype in DTYPES for isa in a.isa}  # fmt: skip
-    native |= {f"{dtype}, int8 KV": Scorer(model, dtype, cache, kv_dtype="int8")
+    native |= {f"{dtype}, int8 KV": Scorer(model, dtype, cache, variant=Variant(kv_dtype="int8"))
                for dtype in DTYPES}  # fmt: skip
     plain = load_weights(open_checkpoint(model), "f32", cache)
-    slow = {f"{dtype}, blocks of 32":
-            Scorer(model, dtype, cache, "reference", keep_outliers=False, edit=partial(fine, plain))
+    yardstick = Variant(keep_outliers=False, edit=partial(fine, plain))
+    slow = {f"{dtype}, blocks of 32": Scorer(model, dtype, cache, "reference", variant=yardstick)
             for dtype in DTYPES[1:] if a.yardstick}  # fmt: skip
     tallies = {name: Tally() for name in ("float32", *native, *slow)}
     some = windows(model, a.tokens)

@@ -71,6 +71,7 @@ struct GemmArgs {
   float* c;
   int64_t ldc;
   int32_t mode;
+  int64_t skip; // panels that other threads take before the caller's next ones: what is fetched ahead
 };
 
 enum KVFormat : int32_t { kKvBf16 = 0, kKvF32 = 1, kKvInt8 = 2 };

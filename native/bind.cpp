@@ -5,6 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #include <stdexcept>
 #include <string>
 
@@ -98,6 +101,17 @@ NB_MODULE(_native, m) {
     d["int8_gop_s"] = limits.int8_gop_s;
     return d;
   });
+  m.def(
+      "populate",
+      [](uintptr_t address, size_t bytes) {
+#if defined(__linux__)
+        constexpr int kPopulateWrite = 23; // MADV_POPULATE_WRITE, Linux 5.14
+        return madvise((void*)address, bytes, kPopulateWrite) == 0;
+#else
+        return false;
+#endif
+      },
+      nb::call_guard<nb::gil_scoped_release>(), "Takes pages without changing them; false where the system can't.");
   nb::class_<LimitProbe>(m, "LimitProbe")
       .def("__init__", [](LimitProbe* self, const std::string& isa, int threads) { new (self) LimitProbe(find_tier(isa), threads); })
       .def("read", &LimitProbe::read, nb::call_guard<nb::gil_scoped_release>())

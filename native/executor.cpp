@@ -252,8 +252,10 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpGemm: {
       Buffer& out = buffers_[(size_t)op.out];
       const Linear& w = weights_[(size_t)op.weight];
-      c.gemm = {&w, packed_, t, out.data, out.ld, (int32_t)op.mode};
-      return schedule(c, run_gemm, w.panels, 1, kPartGemm);
+      c.gemm = {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0};
+      schedule(c, run_gemm, w.panels, 1, kPartGemm);
+      c.gemm.skip = c.per_chunk * (pool_.threads() - 1);
+      return;
     }
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
@@ -321,7 +323,7 @@ void Executor::head_phases(const int32_t* rows, int64_t count) {
   float* sizes = input_sizes_.empty() ? nullptr : input_sizes_[(size_t)head_.weight].data();
   chunked_[0]->pack = {in.data, in.ld, rows, count, &w, head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, sizes, packed_head_};
   schedule(*chunked_[0], run_pack, row_panels(count), 1);
-  chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore};
+  chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore, 0};
   schedule(*chunked_[1], run_gemm, w.panels, 1, kPartHead);
 }
 

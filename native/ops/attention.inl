@@ -241,9 +241,11 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
   const int32_t* blocks = a.kv->block_table + a.slots[u.request] * a.kv->table_width;
   const uint8_t* base = a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
   const int64_t head_step = u.heads > 1 ? a.kv->page_bytes : 0; // from one tile's page to the next one's
+  // Merging the first partial into nothing would give its very bits.
+  const bool single = !store_to && u.part_end - u.part == 1;
   for (int part = u.part; part < u.part_end; part++) {
-    AttnState* st = store_to ? store_to + (part - u.part) * tiles : partial;
-    for (int i = 0; i < tiles; i++) clear(&st[i], rows[i].rows, a.head_dim);
+    AttnState* st = store_to ? store_to + (part - u.part) * tiles : single ? total : partial;
+    for (int i = 0; i < tiles && !single; i++) clear(&st[i], rows[i].rows, a.head_dim);
     const int begin = part * kPartialTiles, end = begin + kPartialTiles - 1;
     for (int t = begin > first[0] ? begin : first[0]; t <= (end < last[tiles - 1] ? end : last[tiles - 1]); t++) {
       const uint8_t* page = base + blocks[t] * a.kv->block_bytes;
@@ -255,7 +257,7 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
       for (int i = from; i < to; i++)
         attend(a, rows[i], q[i], page + i * head_step, head_step || i == from ? next : 0, t * kTile, &st[i]);
     }
-    if (!store_to) attention_merge(a, u, total, st);
+    if (!store_to && !single) attention_merge(a, u, total, st);
   }
 }
 

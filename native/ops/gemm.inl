@@ -158,7 +158,7 @@ static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel]
 // What a tile fetches beside its work. Where several row panels share a column panel, each fetches a
 // part of the next one. A single one runs through memory, where the CPU's own prefetcher is better,
 // unless there is about as much to compute as to read: then it stays some way ahead of itself.
-static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel, bool last_panel) {
+static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel, int64_t next_panel) {
   constexpr int64_t kDistance = 8192, kBalance = 5;
   const int64_t bytes = g.w->panel_bytes, runs = g.w->k_padded / kRun, row_panels = (g.m + kMR - 1) / kMR;
   const uint8_t* data = g.w->data + panel * bytes;
@@ -168,9 +168,9 @@ static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel
     if (g.w->format == kF32 || products < kBalance * bytes) return {};
     return {data + kDistance, data + kDistance + bytes, (bytes / 64 + runs - 1) / runs};
   }
-  if (last_panel) return {};
+  if (next_panel >= g.w->panels) return {};
   const int64_t each = (bytes / 64 + row_panels - 1) / row_panels * 64;
-  const uint8_t *next = data + bytes, *at = next + row_panel * each;
+  const uint8_t *next = g.w->data + next_panel * bytes, *at = next + row_panel * each;
   return {at, at + each < next + bytes ? at + each : next + bytes, (each / 64 + runs - 1) / runs};
 }
 
@@ -179,7 +179,7 @@ static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
   for (int64_t p = panel_begin; p < panel_end; p++) {
     for (int64_t row = 0; row < g.m; row += kMR) {
       int64_t rp = row / kMR;
-      const Ahead ahead = ahead_of(g, p, rp, p + 1 == panel_end);
+      const Ahead ahead = ahead_of(g, p, rp, p + 1 < panel_end ? p + 1 : panel_end + g.skip);
       int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
       switch (rows) {
         case 1: tile<1>(*g.w, p, g.a, rp, ahead, out); break;

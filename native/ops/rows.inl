@@ -31,6 +31,20 @@ static void norm_add(const NormAddArgs& a, int64_t row_begin, int64_t row_end) {
 }
 
 // Codes of one run at the scale whose inverse is given, rounded to nearest even; their sum.
+#ifdef TIER_VNNI
+static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* units) {
+  const __m512 factor = _mm512_set1_ps(inverse);
+  __m128i low = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), factor)));
+  __m128i high = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), factor)));
+  alignas(32) uint32_t four[kRun / 4];
+  __m256i codes = _mm256_set_m128i(high, low);
+  _mm256_store_si256((__m256i*)four, codes);
+  for (int i = 0; i < kRun / 4; i++) units[i * kMR] = four[i];
+  __m256i sums = _mm256_sad_epu8(_mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80)), _mm256_setzero_si256()); // of code + 128
+  __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2) - 128 * kRun;
+}
+#else
 static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* units) {
   int8_t codes[kRun];
   vi total = {};
@@ -47,6 +61,7 @@ static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* uni
   for (int i = 0; i < kRun / 4; i++) __builtin_memcpy(units + i * kMR, codes + 4 * i, 4);
   return s;
 }
+#endif
 
 static inline float peak_of(const float* x, int64_t n) {
   vf peak = splat(0.0f);
@@ -135,12 +150,12 @@ static void pack(const PackArgs& a, int64_t panel_begin, int64_t panel_end) {
 }
 
 static void rotate(float* x, const float* cos_sin, int head_dim, const float* norm, float eps) {
-  const int half = head_dim / 2;
+  const int half = head_dim / 2; // a multiple of 16
   if (norm) scale_row(x, norm, inverse_rms(x, head_dim, eps), head_dim, x);
-  for (int i = 0; i < half; i++) {
-    float a = x[i], b = x[i + half], c = cos_sin[i], s = cos_sin[i + half];
-    x[i] = a * c - b * s;
-    x[i + half] = b * c + a * s;
+  for (int i = 0; i < half; i += VW) {
+    vf a = load(x + i), b = load(x + i + half), c = load(cos_sin + i), s = load(cos_sin + i + half);
+    store(x + i, a * c - b * s);
+    store(x + i + half, b * c + a * s);
   }
 }
 
@@ -177,11 +192,20 @@ static void write_kv(uint8_t* page, int32_t format, int head_dim, int offset, co
     for (int d = 0; d < head_dim; d++) pv[offset * head_dim + d] = v[d];
     return;
   }
-  uint32_t* pk = (uint32_t*)page;
+  uint32_t *pk = (uint32_t*)page, pairs[VW];
   uint16_t* pv = (uint16_t*)(page + (int64_t)head_dim * kTile * 2);
-  for (int d = 0; d < head_dim / 2; d++) pk[d * kTile + offset] = pair_bf16(k[2 * d], k[2 * d + 1]);
-  for (int d = 0; d < head_dim; d++)
-    pv[(d / 32) * 1024 + (offset / 2) * 64 + (d % 32) * 2 + offset % 2] = to_bf16(v[d]);
+  for (int d = 0; d < head_dim / 2; d += VW) {
+    pairs_bf16(k + 2 * d, pairs);
+    for (int i = 0; i < VW; i++) pk[(d + i) * kTile + offset] = pairs[i];
+  }
+  for (int d = 0; d < head_dim; d += 2 * VW) {
+    pairs_bf16(v + d, pairs);
+    uint16_t* line = pv + d / 32 * 1024 + offset / 2 * 64 + d % 32 * 2 + offset % 2;
+    for (int i = 0; i < VW; i++) {
+      line[4 * i] = (uint16_t)pairs[i];
+      line[4 * i + 2] = (uint16_t)(pairs[i] >> 16);
+    }
+  }
 }
 
 // Zeroes V behind `offset`: a masked key's weight is 0, and 0 x NaN of an earlier tenant would not
@@ -202,17 +226,42 @@ static void clear_values_behind(uint8_t* page, int32_t format, int head_dim, int
     for (int d = 0; d < head_dim; d++) pv[(d / 32) * 1024 + (t / 2) * 64 + (d % 32) * 2 + t % 2] = 0;
 }
 
+static inline uint8_t* page_of(const RopeKVArgs& a, int64_t row) {
+  const int32_t block = a.kv->block_table[a.row_slot[row] * a.kv->table_width + a.positions[row] / kTile];
+  return a.kv->arena + block * a.kv->block_bytes + a.cache_layer * a.kv->layer_bytes;
+}
+
+// Asks for the lines that a row's key and value will be written to: a key is a column of its page, and
+// stores that miss wait for memory one behind the other.
+static inline void fetch_kv(const RopeKVArgs& a, int64_t row) {
+  const int32_t format = a.kv->format, offset = a.positions[row] % kTile, dim = a.head_dim;
+  if (format == kKvF32) return;
+  const int key_lines = format == kKvInt8 ? dim / 4 : dim / 2, fours = format == kKvInt8 ? 4 : 2;
+  for (int h = 0; h < a.num_kv_heads; h++) {
+    const uint8_t *page = page_of(a, row) + h * a.kv->page_bytes, *values = page + key_lines * 128;
+    for (int i = 0; i < key_lines; i++) __builtin_prefetch(page + i * 128 + offset * 4, 1, 3);
+    for (int d = 0; d < dim; d += 32)
+      for (int half = 0; half < 2; half++)
+        __builtin_prefetch(values + d / 32 * (kTile / fours) * 128 + offset / fours * 128 + half * 64, 1, 3);
+    if (format != kKvInt8) continue;
+    __builtin_prefetch(page + 64 * (int64_t)dim + offset * 4, 1, 3);
+    __builtin_prefetch(page + 64 * (int64_t)dim + kTile * 4 + offset * 4, 1, 3);
+  }
+}
+
 static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
+  constexpr int kAhead = 2; // rows
   const int dim = a.head_dim;
+  for (int64_t r = row_begin; r < row_end && r < row_begin + kAhead; r++) fetch_kv(a, r);
   for (int64_t r = row_begin; r < row_end; r++) {
+    if (r + kAhead < row_end) fetch_kv(a, r + kAhead);
     float* q = a.qkv + r * a.ld;
     float* k = q + (int64_t)a.num_heads * dim;
     const float* v = k + (int64_t)a.num_kv_heads * dim;
     const int pos = a.positions[r];
     const float* cs = a.cos_sin + (int64_t)pos * dim;
     for (int h = 0; h < a.num_heads; h++) rotate(q + h * dim, cs, dim, a.q_norm, a.eps);
-    int32_t block = a.kv->block_table[a.row_slot[r] * a.kv->table_width + pos / kTile];
-    uint8_t* page = a.kv->arena + block * a.kv->block_bytes + a.cache_layer * a.kv->layer_bytes;
+    uint8_t* page = page_of(a, r);
     for (int h = 0; h < a.num_kv_heads; h++) {
       rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
       write_kv(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile, k + h * dim, v + h * dim);

@@ -33,6 +33,9 @@ static inline float as_float(int32_t bits) {
   return x;
 }
 
+#ifdef TIER_VNNI
+static inline float max_lane(vf v) { return _mm512_reduce_max_ps((__m512)v); }
+#endif
 static inline float sum(vf v) {
   float lanes[VW];
   store(lanes, v);
@@ -40,6 +43,7 @@ static inline float sum(vf v) {
     for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
   return lanes[0];
 }
+#ifndef TIER_VNNI
 static inline float max_lane(vf v) {
   float lanes[VW];
   store(lanes, v);
@@ -47,6 +51,7 @@ static inline float max_lane(vf v) {
     for (int i = 0; i < width; i++) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
   return lanes[0];
 }
+#endif
 
 // 2^x: round to the nearest integer, degree-6 polynomial on [-0.5, 0.5] (2e-7 relative), exponent
 // added to the bits. Exactly 1 at 0 and exactly 0 below -126: masked keys must not leave a trace.

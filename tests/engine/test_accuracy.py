@@ -10,7 +10,7 @@ import pytest
 from sixfold import LLM, SamplingParams
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home
-from sixfold.engine.scoring import Scorer
+from sixfold.engine.scoring import Scorer, Variant
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = ("llama", "llama_rope3", "qwen2", "qwen3", "gemma3")
@@ -81,6 +81,14 @@ def test_smollm2_divergence(dtype, bound, cache):
     scorer = Scorer(real_model("smollm2-135m"), dtype, cache)
     fixture = dict(np.load(GOLDEN / "logprobs_smollm2.npz"))
     assert mean_kl(scorer, fixture) <= bound
+
+
+@pytest.mark.parametrize("isa", ["avx2", ""])
+def test_an_int8_cache_costs_little(isa, cache):
+    """Beside float32 weights, so that nothing else is rounded."""
+    scorer = Scorer(real_model("smollm2-135m"), "f32", cache, isa, variant=Variant(kv_dtype="int8"))
+    fixture = dict(np.load(GOLDEN / "logprobs_smollm2.npz"))
+    assert 1e-6 < mean_kl(scorer, fixture) <= 2e-3
 
 
 @pytest.mark.parametrize(

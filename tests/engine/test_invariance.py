@@ -157,6 +157,20 @@ def test_sliding_windows(isa, gemma):
     check(gemma, "greedy", 10, 12, prompts=prompts, isa=isa, dtype="int8")
 
 
+@pytest.mark.parametrize("isa", ops.tiers())
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_long_shared_prefixes(isa, kv_cache_dtype):
+    """Decodes stacked over the partial of 512 keys that they share, beside some that are not."""
+    rng = random.Random(6)
+    shared = [rng.randrange(3, 250) for _ in range(560)]
+    prompts = [
+        (shared if i % 3 else []) + [rng.randrange(3, 250) for _ in range(3 + 5 * i)]
+        for i in range(9)
+    ]
+    options = {"isa": isa, "dtype": "int8", "kv_cache_dtype": kv_cache_dtype}
+    check(str(TINY), "greedy", 9, 12, prompts=prompts, **options)
+
+
 @pytest.mark.parametrize("dtype", ["int4", "bf16"])
 def test_real_model_quick(dtype, smollm2):
     check(smollm2, "greedy", 10, 8, dtype=dtype)

@@ -5,6 +5,7 @@ For what is said of accuracy (tests, benchmarks/accuracy.py). Not here: serving 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,18 @@ from sixfold.engine.runner.step_input import StepInput
 CHUNK = 256
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What of a model is not as the engine has it."""
+
+    keep_outliers: bool = True
+    """False: int8 and int4 have all their columns in 8 bits."""
+    kv_dtype: KVDtype | None = None
+    """Of the cache; None: f32 beside f32 weights, else bf16."""
+    edit: Callable[[Weights], Weights] | None = None
+    """Changes the weights."""
+
+
 class Scorer:
     """A model on the native executor, or in NumPy (`isa="reference"`)."""
 
@@ -34,27 +47,22 @@ class Scorer:
         cache: Path,
         isa: str = "",
         max_len: int = 1024,
-        keep_outliers: bool = True,
-        kv_dtype: KVDtype | None = None,
-        edit: Callable[[Weights], Weights] | None = None,
+        variant: Variant | None = None,
     ) -> None:
-        """`dtype` as EngineConfig has it, but not auto; `isa`: a tier, the best where empty.
-        `kv_dtype`: of the cache; None: f32 beside f32 weights, else bf16. `edit` changes weights.
-
-        Without `keep_outliers`, int8 and int4 have all their columns in 8 bits.
-        """
+        """`dtype` as EngineConfig has it, but not auto; `isa`: a tier, the best where empty."""
+        variant = variant or Variant()
         checkpoint = open_checkpoint(path)
         program = build_program(checkpoint.config)
         weights = load_weights(checkpoint, dtype, cache)
-        if edit is not None:
-            weights = edit(weights)
-        if dtype in ("int8", "int4") and keep_outliers:
+        if variant.edit is not None:
+            weights = variant.edit(weights)
+        if dtype in ("int8", "int4") and variant.keep_outliers:
             columns = packed_path(checkpoint, dtype, cache).with_suffix(".columns.json")
             encode = load_tokenizer(checkpoint.path).encode
             weights = with_outliers(weights, program, encode, columns)
         blocks = -(-max_len // BLOCK_SIZE)
         counts = [blocks + 1] * len(program.kv_groups)
-        kv_dtype = kv_dtype or ("f32" if dtype == "f32" else "bf16")
+        kv_dtype = variant.kv_dtype or ("f32" if dtype == "f32" else "bf16")
         self.model: ops.NativeModel | ReferenceModel
         if isa == "reference":
             self.model = ReferenceModel(program, weights, counts, kv_dtype)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sixfold.core.config import GROUP_SIZE, RopeConfig
 from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
 from sixfold.engine.kernels.lower import Lowered, lower
-from sixfold.engine.kernels.memory import huge_buffer
+from sixfold.engine.kernels.memory import PagesAhead, huge_buffer
 from sixfold.engine.kernels.packing import (
     FORMATS,
     KV_DTYPES,
@@ -121,6 +121,7 @@ class NativeModel:
         self._kv_dtype: KVDtype = kv_dtype
         self._keep: list[NDArray[np.generic]] = []
         self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
+        self._pages = [PagesAhead(arena, _native.populate) for arena in self._arenas]
         self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
         self._tokens = 0
         self._build(weights, options)
@@ -168,6 +169,12 @@ class NativeModel:
         """[T, width]: a value of the last forward (with keep_all, any)."""
         buffer = self._lowered.value_buffers[value_id]
         return np.array(self._model.buffer(buffer, self._tokens))
+
+    def uses(self, highest: Sequence[int]) -> None:
+        """Blocks up to these, of each KV group, are in use from now on."""
+        for group, (pages, block) in enumerate(zip(self._pages, highest, strict=True)):
+            size = len(self._arenas[group]) // self._num_kv_blocks[group]
+            pages.used((block + 1) * size)
 
     def observe_inputs(self) -> None:
         """From now on, add up the sizes of linear layers' inputs. For a model of one thread."""

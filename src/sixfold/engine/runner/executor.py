@@ -33,6 +33,10 @@ MAX_K = 65536
 class Executor(Protocol):
     """What the model runner needs."""
 
+    def uses(self, highest: Sequence[int]) -> None:
+        """Blocks up to these, of each KV group, are in use from now on."""
+        ...
+
     def forward(self, step: StepInput) -> None:
         """Run all layers; keeps the last hidden states, writes the KV cache."""
         ...
@@ -54,6 +58,9 @@ class ReferenceExecutor:
     ) -> None:
         self._model = ReferenceModel(program, weights, num_blocks, kv_dtype)
         self._seconds = 0.0
+
+    def uses(self, highest: Sequence[int]) -> None:
+        """Its cache is there from the start."""
 
     def forward(self, step: StepInput) -> None:
         """Run all layers."""

@@ -62,6 +62,7 @@ class ModelRunner:
     ) -> StepResult:
         """Run the chunks' tokens and sample those that ask for it."""
         step = self._builder.build(chunks)
+        self._executor.uses(self._builder.highest)
         self._executor.forward(step)
         result = StepResult()
         ends = step.query_start_loc[1:] - 1

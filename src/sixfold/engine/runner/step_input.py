@@ -33,6 +33,8 @@ class StepInputBuilder:
     def __init__(self, num_groups: int, max_num_seqs: int, max_model_len: int) -> None:
         width = -(-max_model_len // BLOCK_SIZE) + 1
         self.block_tables = [np.zeros((max_num_seqs, width), np.int32) for _ in range(num_groups)]
+        self.highest = [0] * num_groups
+        """The highest block so far, of each KV group."""
 
     def build(self, chunks: Sequence[ScheduledChunk]) -> StepInput:
         """Arrays for `chunks`, in their order."""
@@ -46,9 +48,11 @@ class StepInputBuilder:
             positions += range(chunk.start, chunk.start + count)
             starts.append(len(tokens))
             slots.append(chunk.slot)
-            for table, changes in zip(self.block_tables, chunk.new_blocks, strict=True):
+            for group, changes in enumerate(chunk.new_blocks):
+                table = self.block_tables[group]
                 for index, block in changes:
                     table[chunk.slot, index] = block
+                    self.highest[group] = max(self.highest[group], block)
         return StepInput(
             np.array(tokens, np.int32), np.array(positions, np.int32),
             np.array(starts, np.int32), np.array(slots, np.int32), self.block_tables,
