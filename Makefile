@@ -56,7 +56,9 @@ check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs
 docs: $(VENV)/.dev ## Write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
 
-bench: model ## Measure the server's throughput (see benchmarks/ for the rest)
+bench: model ## Kernels against limits, whole steps, the server (records: docs/results/README.md)
+	@$(BIN)/python benchmarks/kernels.py --quick
+	@$(BIN)/python benchmarks/steps.py --model $(MODEL) --repeats 1
 	@$(BIN)/python benchmarks/server_throughput.py --model $(MODEL)
 
 wheel: $(VENV)/.dev ## Build a manylinux wheel into dist/ and try it in a fresh environment

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from concepts import concept_pages
+from performance_page import performance_pages
 from records import RESULTS, ROOT, record_section
 from scoreboard_page import PAGE, board, scoreboard_pages
 
@@ -21,6 +22,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "reference" / "cli.md", command_line()
     yield RESULTS / "tables.md", results_page()
     yield from scoreboard_pages()
+    yield from performance_pages()
     yield from concept_pages()
     readme = ROOT / "README.md"
     yield readme, with_results(readme.read_text(encoding="utf-8"))

@@ -81,10 +81,10 @@ DEPTHS = {1: 32, 2: 32, 3: 17, 4: 16}
 
 @pytest.mark.parametrize("tier", tiers())
 @pytest.mark.parametrize("kv_dtype", ["f32", "bf16", "int8"])
-@pytest.mark.parametrize(("name", "stacks"), [
-    ("smollm2", True), ("mha", True), ("wide", True), ("many_per_group", False), ("window", False),
+@pytest.mark.parametrize(("name", "stacks", "threads"), [
+    ("smollm2", True, 2), ("mha", True, 1), ("wide", True, 2), ("many_per_group", False, 2),
+    ("window", False, 2),
 ])  # fmt: skip
-@pytest.mark.parametrize("threads", [1, 2])
 def test_decodes_stacked_over_shared_blocks_change_nothing(tier, kv_dtype, name, stacks, threads):
     """Sequences that share blocks, against the same ones with copies of their own."""
     apart, shared = (Session(CASES[name], kv_dtype, tier, threads) for _ in range(2))
