@@ -250,7 +250,7 @@ def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
             name = f"GEMM {words[1]}, M {span}"
         else:
             group = f", {words[2]}" if words[0] != "prefill" else ""
-            shared = f", {words[6]}" if len(words) > 6 else ""
+            shared = f", {words[7]}" if len(words) > 7 else ""
             name = f"attention {words[0]} {words[1]}{group}{shared}"
         found.setdefault(f"{name}, of {row.limit}", []).append(row)
     return found

@@ -57,6 +57,7 @@ SCENES = (
     Case("E: 32 behind 1024 shared tokens", 32, 64, 64, shared=1024),
     Case("F: 8 of 4096 tokens", 8, 4096, 160),
 )
+WARM_UP = Case("warm-up", 1, 64, 8)
 LARGE = (Case("1B: 8 streams", 8, 128, 48), Case("1B: 16 streams", 16, 128, 48),
          Case("1B: one stream", 1, 128, 32), Case("1B: prefill of 1024", 1, 1024, 1))  # fmt: skip
 
@@ -184,7 +185,7 @@ def run_all(a: argparse.Namespace, chosen: list[tuple[str, Case]]) -> dict[str, 
     for number in range(a.repeats):
         for model, case in chosen:
             engine = engine_of(model, case)
-            measured(engine, case, 1 << 20, probe)  # pages in
+            measured(engine, WARM_UP, 1 << 20, probe)
             run = measured(engine, case, number, probe)
             found.setdefault(case.id, []).append(run)
             print(f"{number + 1}/{a.repeats} {case.id}: {run.tokens / run.seconds:.0f} tok/s",

@@ -30,7 +30,9 @@ FLASH = Card(
         "decode slows as conversations grow": (
             "When TPOT grows with the context: each token reads all keys and values, here once, in "
             "parallel, and without scores in memory (Flash-Decoding, 2023: up to 8 times end to "
-            "end at 64k tokens). The read itself stays, and grows with the context."
+            "end at 64k tokens). The read itself stays, and grows with the context; sixfold reads "
+            "a prefix that requests share once for all of them, and half the bytes with "
+            "--kv-cache-dtype int8."
         ),
     },
     implemented="sixfold.engine.kernels.ops.NativeModel",
@@ -65,7 +67,8 @@ PAGED = Card(
     answers={
         "KV cache pressure": (
             "When requests wait although much of the KV memory is reserved and never written. If "
-            "it is paged already, look to the other answers, or lower the cap on running requests."
+            "it is paged already, look to the other answers, lower the cap on running requests, or "
+            "keep the cache in 8 bits (--kv-cache-dtype): twice the tokens in the same memory."
         ),
     },
     implemented="sixfold.engine.kvcache.manager.KVCacheManager",
