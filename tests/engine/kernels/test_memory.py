@@ -1,5 +1,8 @@
 """Pages are taken ahead of their use, in order, once, and never more than a stretch of them."""
 
+import subprocess
+import sys
+
 import numpy as np
 
 from sixfold.engine.kernels import memory
@@ -51,6 +54,17 @@ def test_where_the_system_cannot_nothing_more_is_asked() -> None:
     settled(pages)
     pages.used(STRETCH)
     assert len(taker.pieces) == 1
+
+
+def test_an_interpreter_ends_at_once_and_well_while_pages_are_taken() -> None:
+    code = (
+        "from sixfold.engine.kernels.memory import STRETCH, PagesAhead, huge_buffer\n"
+        "from sixfold.engine.kernels.ops import _native\n"
+        "PagesAhead(huge_buffer(STRETCH), _native.populate)\n"
+    )
+    for _ in range(5):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        assert ended.returncode == 0 and ended.stderr == b""
 
 
 def test_native_populate_changes_nothing() -> None:

@@ -62,11 +62,12 @@ class PagesAhead:
         if self._taken >= min(len(self._buffer), num_bytes + STRETCH // 2):
             return
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._take, args=(wanted,), daemon=True)
+            # No daemon: the interpreter must not end while a thread of it is in native code.
+            self._thread = threading.Thread(target=self._take, args=(wanted,))
             self._thread.start()
 
     def _take(self, wanted: int) -> None:
-        while self._taken < wanted:
+        while self._taken < wanted and threading.main_thread().is_alive():
             size = min(PIECE, len(self._buffer) - self._taken)
             if not self._populate(self._buffer.ctypes.data + self._taken, size):
                 self._taken = len(self._buffer)  # not on this system: pages come by first touch
