@@ -131,6 +131,12 @@ void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int6
   phases_.push_back({run, &c, (items + c.per_chunk - 1) / c.per_chunk, part});
 }
 
+void Executor::schedule_gemm(Chunked& c, const GemmArgs& args, Part part) {
+  c.gemm = args;
+  schedule(c, run_gemm, args.w->panels, 1, part);
+  c.gemm.skip = c.per_chunk * (pool_.threads() - 1);
+}
+
 static void range(int64_t chunk, int64_t per_chunk, int64_t items, int64_t* begin, int64_t* end) {
   *begin = chunk * per_chunk;
   *end = std::min(items, *begin + per_chunk);
@@ -252,10 +258,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpGemm: {
       Buffer& out = buffers_[(size_t)op.out];
       const Linear& w = weights_[(size_t)op.weight];
-      c.gemm = {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0};
-      schedule(c, run_gemm, w.panels, 1, kPartGemm);
-      c.gemm.skip = c.per_chunk * (pool_.threads() - 1);
-      return;
+      return schedule_gemm(c, {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0}, kPartGemm);
     }
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
@@ -323,8 +326,7 @@ void Executor::head_phases(const int32_t* rows, int64_t count) {
   float* sizes = input_sizes_.empty() ? nullptr : input_sizes_[(size_t)head_.weight].data();
   chunked_[0]->pack = {in.data, in.ld, rows, count, &w, head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, sizes, packed_head_};
   schedule(*chunked_[0], run_pack, row_panels(count), 1);
-  chunked_[1]->gemm = {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore, 0};
-  schedule(*chunked_[1], run_gemm, w.panels, 1, kPartHead);
+  schedule_gemm(*chunked_[1], {&w, packed_head_, count, logits_, w.panels * kPanel + 16, kStore, 0}, kPartHead);
 }
 
 void Executor::logits(const int32_t* rows, int64_t count, float* out, int64_t vocab) {

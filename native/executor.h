@@ -80,6 +80,7 @@ private:
   void add_phase(const Op& op, const Step& step);
   void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least,
                 Part part = kPartOther);
+  void schedule_gemm(Chunked& c, const GemmArgs& args, Part part);
   void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial);
   void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
   void head_phases(const int32_t* rows, int64_t count);
