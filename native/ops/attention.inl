@@ -12,6 +12,23 @@ struct QueryRows {
   alignas(32) float unit[kMaxRows]; // of 8-bit codes, fours of which are in `pairs`
   int32_t offset[kMaxRows];         // what their products with keys start from
   int32_t position[kMaxRows];
+  int32_t least, most; // of the positions
+};
+
+// Pages that a tile of rows takes in one step of its softmax, from a multiple of as many on. What a
+// row gets from a page that it does not see is nothing, bit for bit, whether the page is there or not.
+#ifdef TIER_VNNI
+constexpr int kStepPages = 4;
+#else
+constexpr int kStepPages = 1;
+#endif
+constexpr int kStepKeys = kStepPages * kTile;
+
+struct StepPages {
+  int count;
+  const uint8_t* page[kStepPages];
+  int64_t next[kStepPages]; // how far behind it the one lies that comes a step later, or 0
+  int key[kStepPages];      // its first key
 };
 
 #ifdef TIER_VNNI
@@ -21,11 +38,14 @@ struct QueryRows {
 static void load_queries(const AttnArgs& a, const AttnUnit& u, QueryRows* q) {
   const int group = a.num_heads / a.num_kv_heads, dim = a.head_dim;
   const SharedMember* members = u.member < 0 ? nullptr : a.members + u.member;
+  q->least = 0x7fffffff, q->most = 0;
   for (int m = 0; m < u.rows; m++) {
     const int at = (u.row + m) / group; // token of the request, or request of a token
     int64_t token = members ? a.query_start[members[at].request] : a.query_start[u.request] + at;
     const float* x = a.qkv + token * a.ld + (int64_t)(u.kv_head * group + (u.row + m) % group) * dim;
     q->position[m] = a.positions[token];
+    if (q->least > q->position[m]) q->least = q->position[m];
+    if (q->most < q->position[m]) q->most = q->position[m];
     if (a.kv->format != kKvBf16) {
 #ifdef ATTENTION_INT8
       if (a.kv->format == kKvInt8) {
@@ -202,18 +222,12 @@ static void attend_tile(const AttnArgs& a, const QueryRows& q, const uint8_t* pa
 #endif
 }
 
-static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, const uint8_t* page, [[maybe_unused]] int64_t next, int key,
-                   AttnState* st) {
-#ifdef ATTENTION_INT8
-  if (a.kv->format == kKvInt8) return attend_page<kKvInt8>(a, u, q, page, next, key, st);
-#else
+static void attend_page(const AttnArgs& a, int rows, const QueryRows& q, const uint8_t* page, int key, AttnState* st) {
+#ifndef ATTENTION_INT8
   alignas(64) float plain[2 * kTile * kMaxHeadDim];
   if (a.kv->format == kKvInt8) page = plain_page(page, a.head_dim, plain);
 #endif
-#ifdef ATTENTION_BF16
-  if (a.kv->format == kKvBf16) return attend_page<kKvBf16>(a, u, q, page, next, key, st);
-#endif
-  switch (u.rows) {
+  switch (rows) {
     case 1: return attend_tile<1>(a, q, page, key, st);
     case 2: return attend_tile<2>(a, q, page, key, st);
     case 3: return attend_tile<3>(a, q, page, key, st);
@@ -223,6 +237,16 @@ static void attend(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, con
     case 7: return attend_tile<7>(a, q, page, key, st);
     default: return attend_tile<8>(a, q, page, key, st);
   }
+}
+
+static void attend(const AttnArgs& a, int rows, const QueryRows& q, const StepPages& pages, AttnState* st) {
+#ifdef ATTENTION_INT8
+  if (a.kv->format == kKvInt8) return attend_step<kKvInt8>(a, rows, q, pages, st);
+#endif
+#ifdef ATTENTION_BF16
+  if (a.kv->format == kKvBf16) return attend_step<kKvBf16>(a, rows, q, pages, st);
+#endif
+  for (int j = 0; j < pages.count; j++) attend_page(a, rows, q, pages.page[j], pages.key[j], st);
 }
 
 // `store`: null, or where each partial of [part, part_end) goes by itself (a split unit).
@@ -241,21 +265,30 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
   const int32_t* blocks = a.kv->block_table + a.slots[u.request] * a.kv->table_width;
   const uint8_t* base = a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
   const int64_t head_step = u.heads > 1 ? a.kv->page_bytes : 0; // from one tile's page to the next one's
+  const int last_page = last[tiles - 1];
   // Merging the first partial into nothing would give its very bits.
   const bool single = !store_to && u.part_end - u.part == 1;
   for (int part = u.part; part < u.part_end; part++) {
     AttnState* st = store_to ? store_to + (part - u.part) * tiles : single ? total : partial;
     for (int i = 0; i < tiles && !single; i++) clear(&st[i], rows[i].rows, a.head_dim);
     const int begin = part * kPartialTiles, end = begin + kPartialTiles - 1;
-    for (int t = begin > first[0] ? begin : first[0]; t <= (end < last[tiles - 1] ? end : last[tiles - 1]); t++) {
-      const uint8_t* page = base + blocks[t] * a.kv->block_bytes;
-      int from = 0, to = tiles;
-      while (from < to && t > last[from]) from++;
-      while (to > from && t < first[to - 1]) to--;
-      // Rows of one head read the same page: the first of them fetches the next one.
-      const int64_t next = t < last[tiles - 1] ? (int64_t)(blocks[t + 1] - blocks[t]) * a.kv->block_bytes : 0;
-      for (int i = from; i < to; i++)
-        attend(a, rows[i], q[i], page + i * head_step, head_step || i == from ? next : 0, t * kTile, &st[i]);
+    const int until = end < last_page ? end : last_page;
+    for (int t = (begin > first[0] ? begin : first[0]) / kStepPages * kStepPages; t <= until; t += kStepPages) {
+      for (int i = 0, fetched = 0; i < tiles; i++) {
+        StepPages pages;
+        pages.count = 0;
+        for (int p = t; p < t + kStepPages; p++) {
+          if (p < first[i] || p > last[i]) continue;
+          const int64_t next = p + kStepPages <= last_page ? (int64_t)(blocks[p + kStepPages] - blocks[p]) * a.kv->block_bytes : 0;
+          pages.page[pages.count] = base + blocks[p] * a.kv->block_bytes + i * head_step;
+          // Rows of one head read the same pages: the first of them fetches the next ones.
+          pages.next[pages.count] = head_step || !fetched ? next : 0;
+          pages.key[pages.count++] = p * kTile;
+        }
+        if (!pages.count) continue;
+        fetched = 1;
+        attend(a, rows[i].rows, q[i], pages, &st[i]);
+      }
     }
     if (!store_to && !single) attention_merge(a, u, total, st);
   }

@@ -2,15 +2,18 @@
 // attention_int8.inl.
 
 // 2^x for x <= 0, where `heard`, else exactly 0: masked keys must not leave a trace. Minimax of
-// degree 4 on [-0.5, 0.5] (3e-6 relative, where bf16 keeps 2e-3); below -126 it stays at 2^-126.
+// degree 3 on [-0.5, 0.5] (1e-4 relative, where bf16 keeps 4e-3); below -125 it stays at 2^-125. Rounds
+// by adding 1.5 * 2^23, whose last bits are then the exponent: additions and shifts have units of
+// their own, while those of multiplication are what the products beside need.
 static inline __m512 weight_of(__m512 x, __mmask16 heard) {
-  __m512 y = _mm512_max_ps(_mm512_set1_ps(-126.0f), x); // in this order NaN stays
-  __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(y, n);
-  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(9.5828527e-3f), f, _mm512_set1_ps(5.5906425e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4024099e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9312419e-1f));
+  const __m512 shift = _mm512_set1_ps(12582912.0f);
+  __m512 y = _mm512_max_ps(_mm512_set1_ps(-125.0f), x); // in this order NaN stays
+  __m512 r = _mm512_add_ps(y, shift), f = _mm512_sub_ps(y, _mm512_sub_ps(r, shift));
+  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(5.500895e-2f), f, _mm512_set1_ps(2.4221101e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9328293e-1f));
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_maskz_scalef_ps(heard, p, n);
+  __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(r), 23);
+  return _mm512_castsi512_ps(_mm512_maskz_add_epi32(heard, _mm512_castps_si512(p), exponent));
 }
 
 template <bool MAX> static inline __m512 joined(__m512 a, __m512 b) {
@@ -31,7 +34,7 @@ template <bool MAX> static inline __m256 across(const __m512 t[8]) {
   return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, all));
 }
 
-// The keys of the tile that a row sees, a bit each.
+// The keys of a page that a row sees, a bit each.
 static inline uint32_t visible_keys(int key, int position, int window) {
   const int hidden_from = position - key + 1, hidden_below = window ? hidden_from - window : 0;
   uint32_t seen = hidden_from >= kTile ? ~0u : hidden_from <= 0 ? 0 : (1u << hidden_from) - 1;
@@ -39,91 +42,113 @@ static inline uint32_t visible_keys(int key, int position, int window) {
   return hidden_below > 0 ? seen & ~0u << hidden_below : seen;
 }
 
-// What a page's products leave for its softmax and it for them, of one tile of rows.
+// What the products of a step leave for its softmax and it for them, of one tile of rows.
 struct TileScores {
-  alignas(64) float s[kMaxRows][kTile];
-  alignas(64) uint32_t weights[kMaxRows][kTile / 2]; // pairs of bf16, or fours of 8-bit codes
-  alignas(64) float unit[kMaxRows];                  // of the codes
+  alignas(64) float s[kMaxRows][kStepKeys];
+  alignas(64) uint32_t weights[kMaxRows][kStepKeys / 2]; // pairs of bf16, or fours of 8-bit codes
+  alignas(64) float unit[kMaxRows];                      // of the codes
 };
 
-// Weights of 32 keys, for the second product. 8-bit codes: what a key's value is scaled by goes
-// with its weight, and each row's codes have a unit of their own.
-template <int32_t FORMAT, int M>
-static inline void keep_weights(const __m512 (*p)[2], const float* value_scales, TileScores& ts) {
-#ifdef TIER_BF16
-  if constexpr (FORMAT == kKvBf16) {
-    for (int m = 0; m < M; m++) _mm512_store_si512(ts.weights[m], (__m512i)_mm512_cvtne2ps_pbh(p[m][1], p[m][0]));
-    return;
-  }
-#endif
-  const __m512 low = _mm512_loadu_ps(value_scales), high = _mm512_loadu_ps(value_scales + 16);
-  __m512 scaled[M][2], t[kMaxRows];
+// Scores of a page -> 8-bit weights. What a key's value is scaled by goes with its weight, and each
+// row's codes have a unit of their own in each step.
+template <int M>
+static inline void keep_codes(const AttnArgs& a, const StepPages& pages, TileScores& ts) {
+  __m512 scales[kStepPages][2], t[kMaxRows];
+  for (int j = 0; j < pages.count; j++)
+    for (int i = 0; i < 2; i++) scales[j][i] = _mm512_loadu_ps((const float*)(pages.page[j] + 64 * (int64_t)a.head_dim) + kTile + 16 * i);
   for (int m = 0; m < M; m++) {
-    scaled[m][0] = _mm512_mul_ps(p[m][0], low);
-    scaled[m][1] = _mm512_mul_ps(p[m][1], high);
-    t[m] = _mm512_max_ps(scaled[m][0], scaled[m][1]);
+    __m512 peak = _mm512_setzero_ps();
+    for (int j = 0; j < pages.count; j++)
+      for (int i = 0; i < 2; i++) {
+        float* s = ts.s[m] + j * kTile + 16 * i;
+        const __m512 scaled = _mm512_mul_ps(_mm512_load_ps(s), scales[j][i]);
+        _mm512_store_ps(s, scaled);
+        peak = _mm512_max_ps(peak, scaled);
+      }
+    t[m] = peak;
   }
   for (int m = M; m < kMaxRows; m++) t[m] = _mm512_setzero_ps();
   const __m256 unit = _mm256_mul_ps(_mm256_max_ps(across<true>(t), _mm256_set1_ps(1e-30f)), _mm256_set1_ps(1.0f / 255.0f));
   _mm256_store_ps(ts.unit, unit);
   alignas(32) float inverse[kMaxRows];
   _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), unit));
-  for (int m = 0; m < M; m++) {
-    for (int i = 0; i < 2; i++) {
-      __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(scaled[m][i], _mm512_set1_ps(inverse[m])));
+  for (int m = 0; m < M; m++)
+    for (int i = 0; i < 2 * pages.count; i++) {
+      __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(ts.s[m] + 16 * i), _mm512_set1_ps(inverse[m])));
       _mm_store_si128((__m128i*)ts.weights[m] + i, _mm512_cvtusepi32_epi8(code));
     }
-  }
 }
 
-// Scores -> weights; rescales the states whose maximum moved.
-template <int32_t FORMAT, int M>
-static inline void page_softmax(const AttnArgs& a, const QueryRows& q, const float* value_scales, int key, TileScores& ts, AttnState* st) {
-  const __m512 factor = _mm512_set1_ps(a.scale * 1.44269504f), lowest = _mm512_set1_ps(kLowest), never = _mm512_set1_ps(-__builtin_inff());
-  uint32_t seen[M];
-  __m512 x[M][2], t[kMaxRows];
+// Rescales the states whose maximum moves to `top`; returns the new maxima.
+template <int M>
+static inline __m256 raise_tops(const __m512 peaks[kMaxRows], __m512 factor, int dim, AttnState* st) {
+  const __m256 before = _mm256_loadu_ps(st->m), peak = _mm256_mul_ps(across<true>(peaks), _mm512_castps512_ps256(factor));
+  const __m256 top = _mm256_max_ps(before, peak);
+  const uint32_t moved = _mm256_cmp_ps_mask(top, before, _CMP_GT_OQ) & ((1u << M) - 1);
+  if (!moved) return top;
+  alignas(32) float keep[kMaxRows];
+  __m256 factors = _mm512_castps512_ps256(weight_of(_mm512_castps256_ps512(_mm256_sub_ps(before, top)), 0xffff));
+  _mm256_store_ps(keep, factors);
+  _mm256_storeu_ps(st->l, _mm256_mul_ps(_mm256_loadu_ps(st->l), factors));
+  _mm256_storeu_ps(st->m, top);
+  for (int m = 0; m < M; m++)
+    if (moved >> m & 1)
+      for (int d = 0; d < dim; d += 16)
+        _mm512_storeu_ps(st->o[m] + d, _mm512_mul_ps(_mm512_loadu_ps(st->o[m] + d), _mm512_set1_ps(keep[m])));
+  return top;
+}
+
+// Scores -> weights; rescales the states whose maximum moved. ALL: every row sees every key.
+template <int32_t FORMAT, int M, bool ALL>
+static inline void step_softmax(const AttnArgs& a, const QueryRows& q, const StepPages& pages, TileScores& ts, AttnState* st) {
+  const __m512 factor = _mm512_set1_ps(a.scale * 1.44269504f), lowest = _mm512_set1_ps(kLowest);
+  uint32_t seen[M][kStepPages];
+  __m512 t[kMaxRows];
   for (int m = 0; m < M; m++) {
-    for (int i = 0; i < 2; i++) x[m][i] = _mm512_load_ps(ts.s[m] + 16 * i);
-    seen[m] = visible_keys(key, q.position[m], a.window);
-    if (seen[m] != ~0u) {
-      x[m][0] = _mm512_mask_mov_ps(never, (__mmask16)seen[m], x[m][0]);
-      x[m][1] = _mm512_mask_mov_ps(never, (__mmask16)(seen[m] >> 16), x[m][1]);
+    __m512 peak = lowest;
+    for (int j = 0; j < pages.count; j++) {
+      seen[m][j] = ALL ? ~0u : visible_keys(pages.key[j], q.position[m], a.window);
+      for (int i = 0; i < 2; i++) {
+        const __m512 x = _mm512_load_ps(ts.s[m] + j * kTile + 16 * i);
+        peak = ALL ? _mm512_max_ps(x, peak) : _mm512_mask_max_ps(peak, (__mmask16)(seen[m][j] >> 16 * i), x, peak);
+      }
     }
-    t[m] = _mm512_max_ps(_mm512_max_ps(x[m][0], x[m][1]), lowest);
+    t[m] = peak;
   }
   for (int m = M; m < kMaxRows; m++) t[m] = lowest;
-  const __m256 before = _mm256_loadu_ps(st->m), peak = _mm256_mul_ps(across<true>(t), _mm512_castps512_ps256(factor));
-  const __m256 top = _mm256_max_ps(before, peak);
-  __m256 total = _mm256_loadu_ps(st->l);
-  const uint32_t moved = _mm256_cmp_ps_mask(top, before, _CMP_GT_OQ) & ((1u << M) - 1);
-  if (moved) {
-    alignas(32) float keep[kMaxRows];
-    __m256 factors = _mm512_castps512_ps256(weight_of(_mm512_castps256_ps512(_mm256_sub_ps(before, top)), 0xffff));
-    _mm256_store_ps(keep, factors);
-    total = _mm256_mul_ps(total, factors);
-    for (int m = 0; m < M; m++)
-      if (moved >> m & 1)
-        for (int d = 0; d < a.head_dim; d += 16)
-          _mm512_storeu_ps(st->o[m] + d, _mm512_mul_ps(_mm512_loadu_ps(st->o[m] + d), _mm512_set1_ps(keep[m])));
-    _mm256_storeu_ps(st->m, top);
-  }
   alignas(32) float tops[kMaxRows];
-  _mm256_store_ps(tops, top);
+  _mm256_store_ps(tops, raise_tops<M>(t, factor, a.head_dim, st));
   for (int m = 0; m < M; m++) {
-    __m512 shift = _mm512_set1_ps(tops[m]);
-    x[m][0] = weight_of(_mm512_fmsub_ps(x[m][0], factor, shift), (__mmask16)seen[m]);
-    x[m][1] = weight_of(_mm512_fmsub_ps(x[m][1], factor, shift), (__mmask16)(seen[m] >> 16));
-    t[m] = _mm512_add_ps(x[m][0], x[m][1]);
+    const __m512 shift = _mm512_set1_ps(tops[m]);
+    __m512 total = _mm512_setzero_ps();
+    for (int j = 0; j < pages.count; j++) {
+      float* s = ts.s[m] + j * kTile;
+      __m512 p[2];
+      for (int i = 0; i < 2; i++)
+        p[i] = weight_of(_mm512_fmsub_ps(_mm512_load_ps(s + 16 * i), factor, shift), (__mmask16)(seen[m][j] >> 16 * i));
+      const __m512 both = _mm512_add_ps(p[0], p[1]);
+      total = _mm512_add_ps(total, both);
+#ifdef TIER_BF16
+      if constexpr (FORMAT == kKvBf16) {
+        _mm512_store_si512(ts.weights[m] + j * kTile / 2, (__m512i)_mm512_cvtne2ps_pbh(p[1], p[0]));
+        continue;
+      }
+#endif
+      for (int i = 0; i < 2; i++) _mm512_store_ps(s + 16 * i, p[i]);
+    }
+    t[m] = total;
   }
   for (int m = M; m < kMaxRows; m++) t[m] = _mm512_setzero_ps();
-  _mm256_storeu_ps(st->l, _mm256_add_ps(total, across<false>(t)));
-  keep_weights<FORMAT, M>(x, value_scales, ts);
+  _mm256_storeu_ps(st->l, _mm256_add_ps(_mm256_loadu_ps(st->l), across<false>(t)));
+  if constexpr (FORMAT == kKvInt8) keep_codes<M>(a, pages, ts);
 }
 
-// Of 128 bytes of the next page one line: pages lie anywhere, so that no prefetcher of the CPU finds
-// them, but it brings a line's neighbour. Both lines by software would be slower: 24 may be on the way.
+// 128 bytes of the page that comes a step later: pages lie anywhere, so that no prefetcher of the CPU
+// finds them.
 static inline void fetch_behind(const uint8_t* here, int64_t next) {
-  if (next) __builtin_prefetch(here + next, 0, 2);
+  if (!next) return;
+  fetch_line(here + next);
+  fetch_line(here + next + 64);
 }
 
 #ifdef TIER_BF16
@@ -132,40 +157,46 @@ static inline void fetch_behind(const uint8_t* here, int64_t next) {
 #include "attention_int8.inl"
 
 template <int32_t FORMAT, int M>
-static void page_scores(const AttnArgs& a, const QueryRows& q, const uint8_t* page, int64_t next, TileScores& ts) {
+static void step_scores(const AttnArgs& a, const QueryRows& q, const StepPages& pages, TileScores& ts) {
+  for (int j = 0; j < pages.count; j++) {
 #ifdef TIER_BF16
-  if constexpr (FORMAT == kKvBf16) return key_product_bf16<M>(q, page, next, a.head_dim, ts);
+    if constexpr (FORMAT == kKvBf16) key_product_bf16<M>(q, pages.page[j], pages.next[j], a.head_dim, ts, j * kTile);
 #endif
-  if constexpr (FORMAT == kKvInt8) key_product_int8<M>(q, page, next, a.head_dim, ts);
+    if constexpr (FORMAT == kKvInt8) key_product_int8<M>(q, pages.page[j], pages.next[j], a.head_dim, ts, j * kTile);
+  }
 }
 
 template <int32_t FORMAT, int M>
-static void page_values(const AttnArgs& a, const uint8_t* page, int64_t next, const TileScores& ts, AttnState* st) {
+static void step_values(const AttnArgs& a, const StepPages& pages, const TileScores& ts, AttnState* st) {
 #ifdef TIER_BF16
-  if constexpr (FORMAT == kKvBf16) return value_product_bf16<M>(ts, page, next, a.head_dim, st->o);
+  if constexpr (FORMAT == kKvBf16) return value_product_bf16<M>(ts, pages, a.head_dim, st->o);
 #endif
-  if constexpr (FORMAT == kKvInt8) value_product_int8<M>(ts, page, next, a.head_dim, st->o);
+  if constexpr (FORMAT == kKvInt8) value_product_int8<M>(ts, pages, a.head_dim, st->o);
 }
 
-#define FOR_ROWS(rows, call, ...)                 \
-  switch (rows) {                                 \
-    case 1: call<FORMAT, 1>(__VA_ARGS__); break;  \
-    case 2: call<FORMAT, 2>(__VA_ARGS__); break;  \
-    case 3: call<FORMAT, 3>(__VA_ARGS__); break;  \
-    case 4: call<FORMAT, 4>(__VA_ARGS__); break;  \
-    case 5: call<FORMAT, 5>(__VA_ARGS__); break;  \
-    case 6: call<FORMAT, 6>(__VA_ARGS__); break;  \
-    case 7: call<FORMAT, 7>(__VA_ARGS__); break;  \
-    default: call<FORMAT, 8>(__VA_ARGS__); break; \
-  }
-
-// A tile of rows against a page. `next`: how far behind it the one lies that comes after it, or 0.
-template <int32_t FORMAT>
-static void attend_page(const AttnArgs& a, const AttnUnit& u, const QueryRows& q, const uint8_t* page, int64_t next, int key, AttnState* st) {
+template <int32_t FORMAT, int M>
+static void attend_rows(const AttnArgs& a, const QueryRows& q, const StepPages& pages, AttnState* st) {
   TileScores ts;
-  const float* value_scales = (const float*)(page + 64 * (int64_t)a.head_dim) + kTile;
-  FOR_ROWS(u.rows, page_scores, a, q, page, next, ts)
-  FOR_ROWS(u.rows, page_softmax, a, q, value_scales, key, ts, st)
-  FOR_ROWS(u.rows, page_values, a, page, next, ts, st)
+  step_scores<FORMAT, M>(a, q, pages, ts);
+  const int last = pages.key[pages.count - 1] + kTile - 1;
+  if (last <= q.least && !(a.window && pages.key[0] <= q.most - a.window))
+    step_softmax<FORMAT, M, true>(a, q, pages, ts, st);
+  else
+    step_softmax<FORMAT, M, false>(a, q, pages, ts, st);
+  step_values<FORMAT, M>(a, pages, ts, st);
 }
-#undef FOR_ROWS
+
+// A tile of rows against the pages of a step.
+template <int32_t FORMAT>
+static void attend_step(const AttnArgs& a, int rows, const QueryRows& q, const StepPages& pages, AttnState* st) {
+  switch (rows) {
+    case 1: return attend_rows<FORMAT, 1>(a, q, pages, st);
+    case 2: return attend_rows<FORMAT, 2>(a, q, pages, st);
+    case 3: return attend_rows<FORMAT, 3>(a, q, pages, st);
+    case 4: return attend_rows<FORMAT, 4>(a, q, pages, st);
+    case 5: return attend_rows<FORMAT, 5>(a, q, pages, st);
+    case 6: return attend_rows<FORMAT, 6>(a, q, pages, st);
+    case 7: return attend_rows<FORMAT, 7>(a, q, pages, st);
+    default: return attend_rows<FORMAT, 8>(a, q, pages, st);
+  }
+}

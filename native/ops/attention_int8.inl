@@ -19,7 +19,7 @@ static inline void quantise_query(const float* x, int dim, int m, QueryRows* q) 
 }
 
 template <int M>
-static inline void key_product_int8(const QueryRows& q, const uint8_t* page, int64_t next, int dim, TileScores& ts) {
+static inline void key_product_int8(const QueryRows& q, const uint8_t* page, int64_t next, int dim, TileScores& ts, int at) {
   const uint8_t* k = page;
   __m512i acc[M][2];
   for (int m = 0; m < M; m++) acc[m][0] = acc[m][1] = _mm512_set1_epi32(q.offset[m]);
@@ -39,25 +39,27 @@ static inline void key_product_int8(const QueryRows& q, const uint8_t* page, int
   const __m512 low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
   for (int m = 0; m < M; m++) {
     const __m512 unit = _mm512_set1_ps(q.unit[m]);
-    _mm512_store_ps(ts.s[m], _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][0]), _mm512_mul_ps(unit, low)));
-    _mm512_store_ps(ts.s[m] + 16, _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][1]), _mm512_mul_ps(unit, high)));
+    _mm512_store_ps(ts.s[m] + at, _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][0]), _mm512_mul_ps(unit, low)));
+    _mm512_store_ps(ts.s[m] + at + 16, _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][1]), _mm512_mul_ps(unit, high)));
   }
 }
 
 template <int M>
-static inline void value_product_int8(const TileScores& ts, const uint8_t* page, int64_t next, int dim, float (*o)[kMaxHeadDim]) {
-  const uint8_t* v = page + (int64_t)dim * kTile;
+static inline void value_product_int8(const TileScores& ts, const StepPages& pages, int dim, float (*o)[kMaxHeadDim]) {
   for (int n = 0; n < dim; n += 32) {
     __m512i dot[M][2];
     for (int m = 0; m < M; m++) dot[m][0] = dot[m][1] = _mm512_setzero_si512();
+    for (int j = 0; j < pages.count; j++) {
+      const uint8_t* v = pages.page[j] + (int64_t)(dim + n) * kTile;
 #pragma GCC unroll 4
-    for (int t = 0; t < kTile / 4; t++, v += 128) {
-      fetch_behind(v, next);
-      __m512i v0 = _mm512_loadu_si512(v), v1 = _mm512_loadu_si512(v + 64);
-      for (int m = 0; m < M; m++) {
-        __m512i w = _mm512_set1_epi32((int)ts.weights[m][t]);
-        dot[m][0] = _mm512_dpbusd_epi32(dot[m][0], w, v0);
-        dot[m][1] = _mm512_dpbusd_epi32(dot[m][1], w, v1);
+      for (int t = 0; t < kTile / 4; t++, v += 128) {
+        fetch_behind(v, pages.next[j]);
+        __m512i v0 = _mm512_loadu_si512(v), v1 = _mm512_loadu_si512(v + 64);
+        for (int m = 0; m < M; m++) {
+          __m512i w = _mm512_set1_epi32((int)ts.weights[m][j * kTile / 4 + t]);
+          dot[m][0] = _mm512_dpbusd_epi32(dot[m][0], w, v0);
+          dot[m][1] = _mm512_dpbusd_epi32(dot[m][1], w, v1);
+        }
       }
     }
     for (int m = 0; m < M; m++) {
