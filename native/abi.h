@@ -20,7 +20,7 @@ constexpr int kMaxHeadDim = 256;
 constexpr int64_t kMaxK = 65536; // longest activation row (a stack buffer in the packing op)
 
 enum Format : int32_t { kF32 = 0, kBF16 = 1, kW8 = 2, kW4 = 3 };
-enum OutMode : int32_t { kStore = 0, kAdd = 1, kGluSilu = 2, kGluGelu = 3 };
+enum OutMode : int32_t { kStore = 0, kAdd = 1, kGluSilu = 2, kGluGelu = 3, kBest = 4 };
 
 // A packed weight [N, K]. `data` is one forward-only byte stream per panel (see kernels/packing.py).
 struct Linear {
@@ -64,6 +64,13 @@ struct PackArgs {
   PackedRows out;
 };
 
+// The greatest of a row's columns, the first of equals; NaN counts as less than everything, infinity
+// as FLT_MAX.
+struct Best {
+  float value;
+  int32_t column;
+};
+
 struct GemmArgs {
   const Linear* w;
   PackedRows a;
@@ -72,6 +79,8 @@ struct GemmArgs {
   int64_t ldc;
   int32_t mode;
   int64_t skip; // panels that other threads take before the caller's next ones: what is fetched ahead
+  Best* best;      // kBest: [m], in place of c
+  int64_t columns; // of which; what a panel has beyond is padding
 };
 
 enum KVFormat : int32_t { kKvBf16 = 0, kKvF32 = 1, kKvInt8 = 2 };

@@ -83,7 +83,11 @@ private:
   void schedule_gemm(Chunked& c, const GemmArgs& args, Part part);
   void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial);
   void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
-  void head_phases(const int32_t* rows, int64_t count);
+  // `best_of`: of how many columns only the best is wanted; 0: logits are.
+  void head_phases(const int32_t* rows, int64_t count, int64_t best_of);
+  void take_best(const int32_t* rows, const std::vector<int32_t>& which, int64_t vocab, SixfoldSampleResult* results);
+  void draw(const int32_t* rows, const std::vector<int32_t>& which, const int32_t* targets, const SixfoldSampleParams* params,
+            int64_t vocab, SixfoldSampleResult* results);
   static void run_embed(const void*, int64_t, int);
   static void run_pack(const void*, int64_t, int);
   static void run_gemm(const void*, int64_t, int);
@@ -103,6 +107,7 @@ private:
   Head head_{};
   PackedRows packed_{}, packed_head_{};
   float* logits_ = nullptr;
+  std::vector<Best> best_; // [chunk][kHeadRows]
   std::vector<void*> owned_;
   std::vector<uint8_t> scratch_;
   int64_t scratch_bytes_ = 0;

@@ -17,6 +17,10 @@ bool has_penalties(const SixfoldSampleParams& p) {
   return p.repetition_penalty != 1.0f || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f;
 }
 
+bool changes_logits(const SixfoldSampleParams& p) {
+  return p.num_bias || p.num_banned || has_penalties(p);
+}
+
 // Applies the penalties to each distinct token of the history once. seen: [n], not initialised.
 void penalise(float* x, int64_t n, const SixfoldSampleParams& p, int32_t* seen) {
   const int32_t* lists[2] = {p.prompt_ids, p.output_ids};
@@ -46,7 +50,7 @@ void penalise(float* x, int64_t n, const SixfoldSampleParams& p, int32_t* seen) 
 // themselves where nothing changes them.
 const float* adjust(const float* logits, int64_t n, const SixfoldSampleParams& p, float* out,
                     int32_t* seen) {
-  if (p.num_bias == 0 && p.num_banned == 0 && !has_penalties(p)) return logits;
+  if (!changes_logits(p)) return logits;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) *(vf_u*)(out + i) = clean(load(logits + i));
   for (; i < n; i++) out[i] = clean(logits[i]);
@@ -227,6 +231,10 @@ void sixfold_philox(uint64_t key, uint64_t counter_low, uint64_t counter_high, u
 int64_t sixfold_sample_scratch_bytes(int64_t vocab) {
   return aligned(sizeof(Buckets)) + 2 * aligned(vocab * 4) + aligned(vocab * 2) +
          aligned(vocab * 8);
+}
+
+bool sixfold_takes_best(const SixfoldSampleParams* params) {
+  return !(params->temperature > 0.0f) && params->num_logprobs < 0 && !changes_logits(*params);
 }
 
 void sixfold_sample_row(const float* logits, int64_t vocab, const SixfoldSampleParams* params,

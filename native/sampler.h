@@ -65,6 +65,9 @@ typedef struct {
 // Bytes of scratch that one call needs (one scratch per thread, 64-byte aligned, not initialised).
 int64_t sixfold_sample_scratch_bytes(int64_t vocab);
 
+// Whether the token is the best of the untouched logits, and nothing else is asked for.
+bool sixfold_takes_best(const SixfoldSampleParams* params);
+
 // Chooses a token. logits: [vocab], vocab in 1..2^23, only read. result: wholly overwritten.
 void sixfold_sample_row(const float* logits, int64_t vocab, const SixfoldSampleParams* params,
                         void* scratch, SixfoldSampleResult* result);

@@ -5,7 +5,7 @@
 // degree 3 on [-0.5, 0.5] (1e-4 relative, where bf16 keeps 4e-3); below -125 it stays at 2^-125. Rounds
 // by adding 1.5 * 2^23, whose last bits are then the exponent: additions and shifts have units of
 // their own, while those of multiplication are what the products beside need.
-static inline __m512 weight_of(__m512 x, __mmask16 heard) {
+IN_PLACE __m512 weight_of(__m512 x, __mmask16 heard) {
   const __m512 shift = _mm512_set1_ps(12582912.0f);
   __m512 y = _mm512_max_ps(_mm512_set1_ps(-125.0f), x); // in this order NaN stays
   __m512 r = _mm512_add_ps(y, shift), f = _mm512_sub_ps(y, _mm512_sub_ps(r, shift));
@@ -16,13 +16,13 @@ static inline __m512 weight_of(__m512 x, __mmask16 heard) {
   return _mm512_castsi512_ps(_mm512_maskz_add_epi32(heard, _mm512_castps_si512(p), exponent));
 }
 
-template <bool MAX> static inline __m512 joined(__m512 a, __m512 b) {
+template <bool MAX> IN_PLACE __m512 joined(__m512 a, __m512 b) {
   return MAX ? _mm512_max_ps(a, b) : _mm512_add_ps(a, b);
 }
 
 // Eight rows of 16 to a maximum (or sum) each, lane m of row m: by one tree for every row, so that
 // a row's result does not depend on how many rows there are.
-template <bool MAX> static inline __m256 across(const __m512 t[8]) {
+template <bool MAX> IN_PLACE __m256 across(const __m512 t[8]) {
   __m512 half[4], quarter[2];
   for (int i = 0; i < 4; i++)
     half[i] = joined<MAX>(_mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0x44), _mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0xEE));
@@ -35,7 +35,7 @@ template <bool MAX> static inline __m256 across(const __m512 t[8]) {
 }
 
 // The keys of a page that a row sees, a bit each.
-static inline uint32_t visible_keys(int key, int position, int window) {
+IN_PLACE uint32_t visible_keys(int key, int position, int window) {
   const int hidden_from = position - key + 1, hidden_below = window ? hidden_from - window : 0;
   uint32_t seen = hidden_from >= kTile ? ~0u : hidden_from <= 0 ? 0 : (1u << hidden_from) - 1;
   if (hidden_below >= kTile) return 0;
@@ -145,7 +145,7 @@ static inline void step_softmax(const AttnArgs& a, const QueryRows& q, const Ste
 
 // 128 bytes of the page that comes a step later: pages lie anywhere, so that no prefetcher of the CPU
 // finds them.
-static inline void fetch_behind(const uint8_t* here, int64_t next) {
+IN_PLACE void fetch_behind(const uint8_t* here, int64_t next) {
   if (!next) return;
   fetch_line(here + next);
   fetch_line(here + next + 64);

@@ -6,7 +6,7 @@
 constexpr int kBlock = 2 * VW;
 
 template <int M>
-static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float out[][kPanel]) {
+static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float* out, int64_t ld) {
   const float *fb = (const float*)b, *fa = (const float*)a;
   for (int n = 0; n < kPanel; n += kBlock) {
     vf acc[M][2] = {};
@@ -19,8 +19,8 @@ static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float out[]
       }
     }
     for (int m = 0; m < M; m++) {
-      store(out[m] + n, acc[m][0]);
-      store(out[m] + n + VW, acc[m][1]);
+      store(out + m * ld + n, acc[m][0]);
+      store(out + m * ld + n + VW, acc[m][1]);
     }
   }
 }
@@ -29,7 +29,7 @@ static void tile_f32(const uint8_t* b, const uint32_t* a, int64_t k, float out[]
 #define TILE_BF16 tile_bf16_portable
 #endif
 template <int M>
-static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64_t k, Ahead, float out[][kPanel]) {
+static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64_t k, Ahead, float* out, int64_t ld) {
   const uint32_t* pb = (const uint32_t*)b;
   for (int n = 0; n < kPanel; n += kBlock) {
     vf acc[M][2] = {};
@@ -47,8 +47,8 @@ static inline void tile_bf16_portable(const uint8_t* b, const uint32_t* a, int64
       }
     }
     for (int m = 0; m < M; m++) {
-      store(out[m] + n, acc[m][0]);
-      store(out[m] + n + VW, acc[m][1]);
+      store(out + m * ld + n, acc[m][0]);
+      store(out + m * ld + n + VW, acc[m][1]);
     }
   }
 }
@@ -72,7 +72,7 @@ static inline void int8_run(const uint8_t* b, const uint32_t* a, int32_t dot[][k
 }
 
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const Int8Operands& o, Ahead, float out[][kPanel]) {
+static void tile_int8(const Int8Operands& o, Ahead, float* out, int64_t ld) {
   const uint8_t* b = o.b;
   const uint32_t* a = o.a;
   const float* scales = o.scales;
@@ -101,32 +101,35 @@ static void tile_int8(const Int8Operands& o, Ahead, float out[][kPanel]) {
     }
   }
   for (int m = 0; m < M; m++)
-    for (int n = 0; n < kPanel; n++) out[m][n] = acc[m][n] * scales[kMR + m];
+    for (int n = 0; n < kPanel; n++) out[m * ld + n] = acc[m][n] * scales[kMR + m];
 }
 #endif
 
 template <int M>
-static void tile(const Linear& w, int64_t panel, const PackedRows& a, int64_t row_panel, Ahead ahead, float out[][kPanel]) {
+static void tile(const Linear& w, int64_t panel, const PackedRows& a, int64_t row_panel, Ahead ahead, float* out, int64_t ld) {
   const int64_t k = w.k_padded;
   const uint8_t* b = w.data + panel * w.panel_bytes;
-  if (w.format == kF32) return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out);
-  if (w.format == kBF16) return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, ahead, out);
+  if (w.format == kF32) return tile_f32<M>(b, a.units + row_panel * k * kMR, k, out, ld);
+  if (w.format == kBF16) return TILE_BF16<M>(b, a.units + row_panel * (k / 2) * kMR, k, ahead, out, ld);
   const int64_t runs = k / kRun, blocks = (runs + kBlockRuns - 1) / kBlockRuns, groups = (runs + w.group_runs - 1) / w.group_runs;
   const Int8Operands o = {b, a.units + row_panel * (k / 4) * kMR, a.scales + row_panel * (blocks + 1) * kMR,
-                          a.offsets + row_panel * groups * kMR, runs, w.group_runs};
+                          a.offsets + row_panel * groups * kMR, runs, w.group_runs,
+                          w.outlier_data + panel * w.outliers * kPanel * 2, a.outliers + row_panel * (w.outliers / 2) * kMR, w.outliers / 2};
   if (w.format == kW8 && w.asym)
-    tile_int8<M, false, true>(o, ahead, out);
+    tile_int8<M, false, true>(o, ahead, out, ld);
   else if (w.format == kW8)
-    tile_int8<M, false, false>(o, ahead, out);
+    tile_int8<M, false, false>(o, ahead, out, ld);
   else if (w.asym)
-    tile_int8<M, true, true>(o, ahead, out);
+    tile_int8<M, true, true>(o, ahead, out, ld);
   else
-    tile_int8<M, true, false>(o, ahead, out);
+    tile_int8<M, true, false>(o, ahead, out, ld);
+#ifndef BESIDE_IN_TILE
   if (!w.outliers) return;
   alignas(64) float beside[M][kPanel];
-  TILE_BF16<M>(w.outlier_data + panel * w.outliers * kPanel * 2, a.outliers + row_panel * (w.outliers / 2) * kMR, w.outliers, Ahead{}, beside);
+  TILE_BF16<M>(o.beside_b, o.beside_a, w.outliers, Ahead{}, beside[0], kPanel);
   for (int m = 0; m < M; m++)
-    for (int n = 0; n < kPanel; n += VW) store(out[m] + n, load(out[m] + n) + load(beside[m] + n));
+    for (int n = 0; n < kPanel; n += VW) store(out + m * ld + n, load(out + m * ld + n) + load(beside[m] + n));
+#endif
 }
 
 static inline vf activate(vf x, int mode) {
@@ -136,7 +139,22 @@ static inline vf activate(vf x, int mode) {
   return 0.5f * x * (1.0f + t);
 }
 
+// The greatest of each row's columns so far; the first of equals. Panels come in order, so that few
+// need a second look.
+static void keep_best(const GemmArgs& g, int64_t panel, const float out[][kPanel], int64_t row, int rows) {
+  const int64_t first = panel * kPanel, columns = g.columns - first < kPanel ? g.columns - first : kPanel;
+  for (int m = 0; m < rows; m++) {
+    Best& best = g.best[row + m];
+    if (!any_above(out[m], best.value)) continue;
+    for (int64_t n = 0; n < columns; n++) {
+      const float x = out[m][n] < __FLT_MAX__ ? out[m][n] : __FLT_MAX__; // infinity, or NaN: below
+      if (out[m][n] > best.value && x > best.value) best = {x, (int32_t)(first + n)};
+    }
+  }
+}
+
 static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel], int64_t row, int rows) {
+  if (g.mode == kBest) return keep_best(g, panel, out, row, rows);
   const float* bias = g.w->bias ? g.w->bias + panel * kPanel : nullptr;
   for (int m = 0; m < rows; m++) {
     if (g.mode == kStore || g.mode == kAdd) {
@@ -174,22 +192,34 @@ static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel
   return {at, at + each < next + bytes ? at + each : next + bytes, (each / 64 + runs - 1) / runs};
 }
 
+// What a tile's sums go to: while they are made, its lines come.
+static inline void fetch_results(const GemmArgs& g, int64_t panel, int64_t row, int rows) {
+  if (g.mode == kBest) return;
+  const int64_t width = g.mode == kStore || g.mode == kAdd ? kPanel : kPanel / 2;
+  for (int m = 0; m < rows; m++)
+    for (int64_t n = 0; n < width; n += 16) fetch_to_write(g.c + (row + m) * g.ldc + panel * width + n);
+}
+
 static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
-  alignas(64) float out[kMR][kPanel];
+  alignas(64) float scratch[kMR][kPanel];
+  const bool direct = g.mode == kStore && !g.w->bias;
   for (int64_t p = panel_begin; p < panel_end; p++) {
     for (int64_t row = 0; row < g.m; row += kMR) {
       int64_t rp = row / kMR;
       const Ahead ahead = ahead_of(g, p, rp, p + 1 < panel_end ? p + 1 : panel_end + g.skip);
       int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
+      float* out = direct ? g.c + row * g.ldc + p * kPanel : scratch[0];
+      const int64_t ld = direct ? g.ldc : kPanel;
+      fetch_results(g, p, row, rows);
       switch (rows) {
-        case 1: tile<1>(*g.w, p, g.a, rp, ahead, out); break;
-        case 2: tile<2>(*g.w, p, g.a, rp, ahead, out); break;
-        case 3: tile<3>(*g.w, p, g.a, rp, ahead, out); break;
-        case 4: tile<4>(*g.w, p, g.a, rp, ahead, out); break;
-        case 5: tile<5>(*g.w, p, g.a, rp, ahead, out); break;
-        default: tile<6>(*g.w, p, g.a, rp, ahead, out); break;
+        case 1: tile<1>(*g.w, p, g.a, rp, ahead, out, ld); break;
+        case 2: tile<2>(*g.w, p, g.a, rp, ahead, out, ld); break;
+        case 3: tile<3>(*g.w, p, g.a, rp, ahead, out, ld); break;
+        case 4: tile<4>(*g.w, p, g.a, rp, ahead, out, ld); break;
+        case 5: tile<5>(*g.w, p, g.a, rp, ahead, out, ld); break;
+        default: tile<6>(*g.w, p, g.a, rp, ahead, out, ld); break;
       }
-      epilogue(g, p, out, row, rows);
+      if (!direct) epilogue(g, p, scratch, row, rows);
     }
   }
 }

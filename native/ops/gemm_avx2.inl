@@ -4,7 +4,7 @@
 #define TILE_INT8
 
 template <int ROWS, bool W4, bool ASYM>
-static inline void int8_block(const Int8Operands& o, int row, int half, float (*out)[kPanel]) {
+IN_PLACE void int8_block(const Int8Operands& o, int row, int half, float* out, int64_t ld) {
   const uint8_t *b = o.b, *scale = nullptr;
   const uint32_t* a = o.a + row;
   const float* scales = o.scales + row;
@@ -73,15 +73,15 @@ static inline void int8_block(const Int8Operands& o, int row, int half, float (*
   }
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < 2; v++)
-      _mm256_storeu_ps(out[m] + half * 16 + v * 8, _mm256_mul_ps(acc[m][v], _mm256_set1_ps(scales[kMR + m])));
+      _mm256_storeu_ps(out + m * ld + half * 16 + v * 8, _mm256_mul_ps(acc[m][v], _mm256_set1_ps(scales[kMR + m])));
 }
 
 // Rows go in threes: 6 float and 6 integer accumulators leave room for the operands.
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const Int8Operands& o, Ahead, float out[][kPanel]) {
+static void tile_int8(const Int8Operands& o, Ahead, float* out, int64_t ld) {
   constexpr int kFirst = M < 3 ? M : 3;
   for (int half = 0; half < 2; half++) {
-    int8_block<kFirst, W4, ASYM>(o, 0, half, out);
-    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(o, 3, half, out + 3);
+    int8_block<kFirst, W4, ASYM>(o, 0, half, out, ld);
+    if constexpr (M > 3) int8_block<M - 3, W4, ASYM>(o, 3, half, out + 3 * ld, ld);
   }
 }

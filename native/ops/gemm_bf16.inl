@@ -2,7 +2,7 @@
 #define TILE_BF16 tile_bf16_dot
 
 template <int M>
-static void tile_bf16_dot(const uint8_t* b, const uint32_t* a, int64_t k, Ahead ahead, float out[][kPanel]) {
+static void tile_bf16_dot(const uint8_t* b, const uint32_t* a, int64_t k, Ahead ahead, float* out, int64_t ld) {
   __m512 acc[M][2] = {};
   for (int64_t i = 0; i < k / 2;) {
     const int64_t end = k / 2 - i < kRun / 2 ? k / 2 : i + kRun / 2;
@@ -18,5 +18,5 @@ static void tile_bf16_dot(const uint8_t* b, const uint32_t* a, int64_t k, Ahead 
     }
   }
   for (int m = 0; m < M; m++)
-    for (int v = 0; v < 2; v++) _mm512_storeu_ps(out[m] + v * 16, acc[m][v]);
+    for (int v = 0; v < 2; v++) _mm512_storeu_ps(out + m * ld + v * 16, acc[m][v]);
 }

@@ -1,10 +1,13 @@
 // AVX-512 VNNI integer tile: unsigned weights x broadcast signed activations, so that the zero point
-// is only the accumulator's start value.
+// is only the accumulator's start value. With bf16 products, the columns beside go onto the same sums.
 #define TILE_INT8
+#ifdef TIER_BF16
+#define BESIDE_IN_TILE
+#endif
 
 // One run of 32 along K.
 template <int M, bool W4>
-static inline void int8_run(const uint8_t*& b, const uint32_t*& a, Ahead& ahead, __m512i dot[M][2]) {
+IN_PLACE void int8_run(const uint8_t*& b, const uint32_t*& a, Ahead& ahead, __m512i dot[M][2]) {
   ahead.fetch();
   const __m512i nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
@@ -35,7 +38,7 @@ static inline void int8_run(const uint8_t*& b, const uint32_t*& a, Ahead& ahead,
 
 // A group of `runs`, onto acc, which is in units of the block's activation scale.
 template <int M, bool W4, bool ASYM>
-static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32_t*& offsets, int64_t runs, Ahead& ahead,
+IN_PLACE void int8_group(const uint8_t*& b, const uint32_t*& a, const int32_t*& offsets, int64_t runs, Ahead& ahead,
                               __m512 acc[M][2]) {
   __m512i dot[M][2];
   for (int m = 0; m < M; m++)
@@ -58,7 +61,7 @@ static inline void int8_group(const uint8_t*& b, const uint32_t*& a, const int32
 
 // EACH: runs of a group, where that is known to be 1; 0: as the operands have it.
 template <int M, bool W4, bool ASYM, int EACH>
-static inline void int8_tile(const Int8Operands& o, Ahead ahead, float out[][kPanel]) {
+static inline void int8_tile(const Int8Operands& o, Ahead ahead, float* out, int64_t ld) {
   const uint8_t* b = o.b;
   const uint32_t* a = o.a;
   const float* scales = o.scales;
@@ -75,12 +78,24 @@ static inline void int8_tile(const Int8Operands& o, Ahead ahead, float out[][kPa
     for (int m = 0; m < M; m++)
       for (int v = 0; v < 2; v++) acc[m][v] = _mm512_mul_ps(acc[m][v], _mm512_set1_ps(scales[m]));
   }
+#ifdef TIER_BF16
+  const uint8_t* beside = o.beside_b;
+#pragma GCC unroll 1
+  for (int64_t i = 0; i < o.beside; i++, beside += 128) {
+    __m512bh b0 = (__m512bh)_mm512_loadu_si512(beside), b1 = (__m512bh)_mm512_loadu_si512(beside + 64);
+    for (int m = 0; m < M; m++) {
+      __m512bh x = (__m512bh)_mm512_set1_epi32((int)o.beside_a[i * kMR + m]);
+      acc[m][0] = _mm512_dpbf16_ps(acc[m][0], x, b0);
+      acc[m][1] = _mm512_dpbf16_ps(acc[m][1], x, b1);
+    }
+  }
+#endif
   for (int m = 0; m < M; m++)
-    for (int v = 0; v < 2; v++) _mm512_storeu_ps(out[m] + v * 16, acc[m][v]);
+    for (int v = 0; v < 2; v++) _mm512_storeu_ps(out + m * ld + v * 16, acc[m][v]);
 }
 
 template <int M, bool W4, bool ASYM>
-static void tile_int8(const Int8Operands& o, Ahead ahead, float out[][kPanel]) {
-  if (o.group_runs == 1) return int8_tile<M, W4, ASYM, 1>(o, ahead, out);
-  int8_tile<M, W4, ASYM, 0>(o, ahead, out);
+static void tile_int8(const Int8Operands& o, Ahead ahead, float* out, int64_t ld) {
+  if (o.group_runs == 1) return int8_tile<M, W4, ASYM, 1>(o, ahead, out, ld);
+  int8_tile<M, W4, ASYM, 0>(o, ahead, out, ld);
 }

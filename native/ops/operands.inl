@@ -10,6 +10,15 @@ static inline void fetch_line(const uint8_t* at) {
 #endif
 }
 
+// The same of a line that is written soon, to be this core's own.
+static inline void fetch_to_write(const void* at) {
+#if defined(__x86_64__) || defined(__i386__)
+  __asm__ volatile("prefetchw %0" ::"m"(*(const char*)at));
+#else
+  __builtin_prefetch(at, 1, 3);
+#endif
+}
+
 // Fetches memory that is needed soon into the L2 cache, some lines per run of 32 along K: as many
 // each time until all are there, so that its branches can be foretold.
 struct Ahead {
@@ -28,4 +37,8 @@ struct Int8Operands {
   const float* scales;
   const int32_t* offsets;
   int64_t runs, group_runs;
+  // Columns in bf16 beside the codes: pairs of them.
+  const uint8_t* beside_b;
+  const uint32_t* beside_a;
+  int64_t beside;
 };

@@ -30,35 +30,42 @@ static void norm_add(const NormAddArgs& a, int64_t row_begin, int64_t row_end) {
   }
 }
 
-// Codes of one run at the scale whose inverse is given, rounded to nearest even; their sum.
+// Codes of one run at the scale whose inverse is given, rounded to nearest even, and their sum.
 #ifdef TIER_VNNI
-static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* units) {
+typedef __m256i CodeSum;
+static inline CodeSum pack_run_int8(const float* x, float inverse, uint32_t* units, CodeSum sum) {
   const __m512 factor = _mm512_set1_ps(inverse);
-  __m128i low = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), factor)));
-  __m128i high = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), factor)));
+  __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), factor));
+  __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), factor));
+  __m256i codes = _mm256_set_m128i(_mm512_cvtsepi32_epi8(high), _mm512_cvtsepi32_epi8(low));
   alignas(32) uint32_t four[kRun / 4];
-  __m256i codes = _mm256_set_m128i(high, low);
   _mm256_store_si256((__m256i*)four, codes);
   for (int i = 0; i < kRun / 4; i++) units[i * kMR] = four[i];
-  __m256i sums = _mm256_sad_epu8(_mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80)), _mm256_setzero_si256()); // of code + 128
-  __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-  return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2) - 128 * kRun;
+  return _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), codes);
+}
+static inline int32_t total_of(CodeSum sum) {
+  __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
 }
 #else
-static inline int32_t pack_run_int8(const float* x, float inverse, uint32_t* units) {
+typedef vi CodeSum;
+static inline CodeSum pack_run_int8(const float* x, float inverse, uint32_t* units, CodeSum sum) {
   int8_t codes[kRun];
-  vi total = {};
   for (int i = 0; i < kRun; i += VW) {
     vf v = load(x + i) * inverse + 12582912.0f; // rounds: the low mantissa bits are the integer
     vi q = as_i(v) - 0x4b400000;
     vb narrow = __builtin_convertvector(q, vb);
     __builtin_memcpy(codes + i, &narrow, sizeof narrow);
-    total += q;
+    sum += q;
   }
-  int32_t lanes[VW], s = 0;
-  __builtin_memcpy(lanes, &total, sizeof total);
-  for (int i = 0; i < VW; i++) s += lanes[i];
   for (int i = 0; i < kRun / 4; i++) __builtin_memcpy(units + i * kMR, codes + 4 * i, 4);
+  return sum;
+}
+static inline int32_t total_of(CodeSum sum) {
+  int32_t lanes[VW], s = 0;
+  __builtin_memcpy(lanes, &sum, sizeof sum);
+  for (int i = 0; i < VW; i++) s += lanes[i];
   return s;
 }
 #endif
@@ -70,36 +77,42 @@ static inline float peak_of(const float* x, int64_t n) {
 }
 
 // scale = max|x| / 127 per block. Blocks far below the row's peak share a floor, so that the ratio
-// of two scales is finite; a silent row's codes are 0.
+// of two scales is finite; a silent row's codes are 0. All scales come first: the codes then wait for
+// nothing.
 static void pack_row_int8(const PackArgs& a, const float* x, int64_t panel, int lane) {
   const int64_t runs = a.w->k_padded / kRun, blocks = (runs + kBlockRuns - 1) / kBlockRuns;
   const int64_t each = a.w->group_runs, groups = (runs + each - 1) / each;
   uint32_t* units = a.out.units + panel * runs * (kRun / 4) * kMR + lane;
   float* scales = a.out.scales + panel * (blocks + 1) * kMR + lane;
   int32_t* offsets = a.out.offsets + panel * groups * kMR + lane;
-  const float top = peak_of(x, runs * kRun);
-  const bool silent = !(top > 1e-30f); // 127 / top would overflow
-  const float floor = top * 1e-6f > 1e-30f ? top * 1e-6f : 1e-30f;
-  const int zero = a.w->asym ? 0 : a.w->format == kW4 ? -8 : -128;
-  float before = 1.0f;
+  float inverse[kMaxK / kRun / kBlockRuns], top = 0.0f;
+  auto end_of = [&](int64_t block) { return runs - block * kBlockRuns < kBlockRuns ? runs : (block + 1) * kBlockRuns; };
   for (int64_t block = 0; block < blocks; block++) {
     const int64_t first = block * kBlockRuns;
-    const int64_t end = runs - first < kBlockRuns ? runs : first + kBlockRuns;
-    float peak = peak_of(x + first * kRun, (end - first) * kRun);
-    if (peak < floor) peak = floor;
-    const float scale = peak / 127.0f, inverse = silent ? 0.0f : 127.0f / peak;
+    inverse[block] = peak_of(x + first * kRun, (end_of(block) - first) * kRun); // for now the peak
+    if (!(inverse[block] <= top)) top = inverse[block];
+  }
+  const bool silent = !(top > 1e-30f); // 127 / top would overflow
+  const float floor = top * 1e-6f > 1e-30f ? top * 1e-6f : 1e-30f;
+  float before = 1.0f;
+  for (int64_t block = 0; block < blocks; block++) {
+    const float peak = inverse[block] < floor ? floor : inverse[block], scale = peak / 127.0f;
+    inverse[block] = silent ? 0.0f : 127.0f / peak;
     scales[block * kMR] = block ? before / scale : 1.0f;
     before = scale;
-    for (int64_t run = first; run < end; offsets += kMR) {
-      int32_t sum = 0;
-      for (int64_t i = 0; i < each && run < end; i++, run++)
-        sum += pack_run_int8(x + run * kRun, inverse, units + run * (kRun / 4) * kMR);
-      float as_float = (float)sum;
-      int32_t start = zero * sum;
-      __builtin_memcpy(offsets, a.w->asym ? (void*)&as_float : (void*)&start, 4);
-    }
   }
   scales[blocks * kMR] = silent ? 0.0f : before;
+  const int zero = a.w->asym ? 0 : a.w->format == kW4 ? -8 : -128;
+  for (int64_t block = 0, run = 0; block < blocks; block++) {
+    for (const int64_t end = end_of(block); run < end; offsets += kMR) {
+      CodeSum sum = {};
+      for (int64_t i = 0; i < each && run < end; i++, run++)
+        sum = pack_run_int8(x + run * kRun, inverse[block], units + run * (kRun / 4) * kMR, sum);
+      const int32_t total = total_of(sum), start = zero * total;
+      const float as_float = (float)total;
+      __builtin_memcpy(offsets, a.w->asym ? (const void*)&as_float : (const void*)&start, 4);
+    }
+  }
 }
 
 // Takes the outliers out of the row, into pairs of bf16.
@@ -252,9 +265,13 @@ static inline void fetch_kv(const RopeKVArgs& a, int64_t row) {
 static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
   constexpr int kAhead = 2; // rows
   const int dim = a.head_dim;
-  for (int64_t r = row_begin; r < row_end && r < row_begin + kAhead; r++) fetch_kv(a, r);
+  // A row behind another one of its block finds the lines of keys here.
+  auto fetch = [&](int64_t r) {
+    if (r < row_end && (r == row_begin || page_of(a, r) != page_of(a, r - 1))) fetch_kv(a, r);
+  };
+  for (int64_t r = row_begin; r < row_begin + kAhead; r++) fetch(r);
   for (int64_t r = row_begin; r < row_end; r++) {
-    if (r + kAhead < row_end) fetch_kv(a, r + kAhead);
+    fetch(r + kAhead);
     float* q = a.qkv + r * a.ld;
     float* k = q + (int64_t)a.num_heads * dim;
     const float* v = k + (int64_t)a.num_kv_heads * dim;

@@ -1,6 +1,10 @@
 // Vectors of the tier's width, by the compiler's vector extension, and the few maths they need.
 // VW (floats per vector) is set by the tier before this file is included.
 
+// For helpers whose arrays are registers: a call, which GCC prefers once a file has grown, would put
+// them into memory and take half the speed.
+#define IN_PLACE static inline __attribute__((always_inline))
+
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef int32_t vi __attribute__((vector_size(VW * 4)));
 typedef int8_t vb __attribute__((vector_size(VW)));
@@ -35,7 +39,8 @@ static inline float as_float(int32_t bits) {
 
 #ifdef TIER_VNNI
 static inline float max_lane(vf v) { return _mm512_reduce_max_ps((__m512)v); }
-#endif
+static inline float sum(vf v) { return _mm512_reduce_add_ps((__m512)v); }
+#else
 static inline float sum(vf v) {
   float lanes[VW];
   store(lanes, v);
@@ -43,7 +48,6 @@ static inline float sum(vf v) {
     for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
   return lanes[0];
 }
-#ifndef TIER_VNNI
 static inline float max_lane(vf v) {
   float lanes[VW];
   store(lanes, v);
@@ -52,6 +56,21 @@ static inline float max_lane(vf v) {
   return lanes[0];
 }
 #endif
+
+// Whether one of 32 floats is greater than x.
+static inline bool any_above(const float* v, float x) {
+#ifdef TIER_VNNI
+  const __m512 limit = _mm512_set1_ps(x);
+  return _mm512_cmp_ps_mask(_mm512_loadu_ps(v), limit, _CMP_GT_OQ) | _mm512_cmp_ps_mask(_mm512_loadu_ps(v + 16), limit, _CMP_GT_OQ);
+#else
+  vi above = load(v) > x;
+  for (int i = VW; i < 32; i += VW) above |= load(v + i) > x;
+  int32_t lanes[VW], any = 0;
+  __builtin_memcpy(lanes, &above, sizeof above);
+  for (int i = 0; i < VW; i++) any |= lanes[i];
+  return any != 0;
+#endif
+}
 
 // 2^x: round to the nearest integer, degree-6 polynomial on [-0.5, 0.5] (2e-7 relative), exponent
 // added to the bits. Exactly 1 at 0 and exactly 0 below -126: masked keys must not leave a trace.
