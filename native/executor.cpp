@@ -17,6 +17,13 @@ constexpr int64_t kHeadRows = 64; // rows of logits per pass: bounds [rows, V] f
 
 void* allocate(size_t bytes) {
   constexpr size_t kHuge = 2u << 20;
+  if (bytes < kHuge / 4) {
+    bytes = (bytes + 63) / 64 * 64;
+    void* small = std::aligned_alloc(64, bytes);
+    if (!small) throw std::bad_alloc();
+    std::memset(small, 0, bytes);
+    return small;
+  }
   bytes = (bytes + kHuge - 1) / kHuge * kHuge;
   void* p = std::aligned_alloc(kHuge, bytes);
   if (!p) throw std::bad_alloc();
@@ -90,24 +97,24 @@ void Executor::set_kv(int64_t group, const KVGroup& kv) {
 }
 
 void Executor::prepare() {
-  int64_t outliers = 0;
-  auto allocate_rows = [&](int64_t rows, int64_t k) {
-    int64_t lanes = row_panels(rows) * kMR;
-    PackedRows p;
-    owned_.push_back(p.units = (uint32_t*)allocate((size_t)(lanes * k) * 4));
-    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / kRun + 2)) * 4));
-    owned_.push_back(p.offsets = (int32_t*)allocate((size_t)(lanes * (k / kRun + 1)) * 4));
-    owned_.push_back(p.outliers = (uint32_t*)allocate((size_t)(lanes * (outliers / 2 + 1)) * 4));
-    return p;
-  };
-  int64_t k = kRun, units = kRun;
+  int64_t k = kRun, units = kRun, outliers = 0;
   for (const Linear& w : weights_) {
     k = std::max(k, w.k_padded);
     outliers = std::max(outliers, w.outliers);
     units = std::max(units, w.format == kF32 ? w.k_padded : w.format == kBF16 ? w.k_padded / 2 : w.k_padded / 4);
   }
-  packed_ = allocate_rows(max_tokens_, std::max(units, k / 4));
-  packed_head_ = allocate_rows(kHeadRows, k);
+  auto allocate_rows = [&](int64_t rows) {
+    int64_t lanes = row_panels(rows) * kMR;
+    PackedRows p;
+    owned_.push_back(p.units = (uint32_t*)allocate((size_t)(lanes * units) * 4));
+    owned_.push_back(p.scales = (float*)allocate((size_t)(lanes * (k / (kRun * kBlockRuns) + 2)) * 4));
+    owned_.push_back(p.offsets = (int32_t*)allocate((size_t)(lanes * (k / kRun)) * 4));
+    owned_.push_back(p.outliers = (uint32_t*)allocate((size_t)(lanes * (outliers / 2 + 1)) * 4));
+    return p;
+  };
+  packed_ = allocate_rows(max_tokens_);
+  packed_head_ = allocate_rows(kHeadRows);
+  for (int t = 0; t < pool_.threads(); t++) own_rows_.push_back({allocate_rows(kMR), 0});
   totals_.resize((size_t)(pool_.threads() * kUnitTiles));
   partials_.resize((size_t)(pool_.threads() * kUnitTiles));
   row_slot_.resize((size_t)max_tokens_);
@@ -124,6 +131,9 @@ void Executor::observe_inputs() {
   for (const Linear& w : weights_) input_sizes_.emplace_back((size_t)w.k, 0.0f);
 }
 
+// One row panel is packed sooner by every thread than by one while the others wait.
+bool Executor::packs_later(int64_t rows) const { return row_panels(rows) == 1 && pool_.threads() > 1; }
+
 void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least, Part part) {
   c.self = this;
   c.items = items;
@@ -132,10 +142,26 @@ void Executor::schedule(Chunked& c, void (*run)(const void*, int64_t, int), int6
   phases_.push_back({run, &c, (items + c.per_chunk - 1) / c.per_chunk, part});
 }
 
-void Executor::schedule_gemm(Chunked& c, const GemmArgs& args, Part part) {
+void Executor::schedule_gemm(Chunked& c, GemmArgs args, const PackArgs* pack, Part part) {
   c.gemm = args;
+  c.serial = ++serial_;
+  c.packs_itself = pack != nullptr;
+  if (pack) c.pack = *pack;
+  if (!c.cursors) c.cursors = std::make_unique<Cursor[]>((size_t)pool_.threads());
+  for (int t = 0; t < pool_.threads(); t++) c.cursors[(size_t)t].next.store(0, std::memory_order_relaxed);
   schedule(c, run_gemm, args.w->panels, 1, part);
-  c.gemm.skip = c.per_chunk * (pool_.threads() - 1);
+}
+
+// As many calls as chunks: each finds one, its own first.
+int64_t Executor::own_chunk(const Chunked& c, int thread) const {
+  const int64_t chunks = (c.items + c.per_chunk - 1) / c.per_chunk, threads = pool_.threads();
+  for (int64_t k = 0;; k++) {
+    const int64_t owner = (thread + k) % threads, first = chunks * owner / threads, end = chunks * (owner + 1) / threads;
+    std::atomic<int64_t>& next = c.cursors[(size_t)owner].next;
+    if (first + next.load(std::memory_order_relaxed) >= end) continue;
+    const int64_t chunk = first + next.fetch_add(1, std::memory_order_relaxed);
+    if (chunk < end) return chunk;
+  }
 }
 
 static void range(int64_t chunk, int64_t per_chunk, int64_t items, int64_t* begin, int64_t* end) {
@@ -159,11 +185,22 @@ void Executor::run_pack(const void* args, int64_t chunk, int) {
   c.self->kernels_->pack(c.pack, begin, end);
 }
 
-void Executor::run_gemm(const void* args, int64_t chunk, int) {
+void Executor::run_gemm(const void* args, int64_t, int thread) {
   const Chunked& c = *(const Chunked*)args;
+  const int64_t chunk = c.self->own_chunk(c, thread);
   int64_t begin, end;
   range(chunk, c.per_chunk, c.items, &begin, &end);
   GemmArgs gemm = c.gemm;
+  if (c.packs_itself) {
+    OwnRows& own = c.self->own_rows_[(size_t)thread];
+    if (own.serial != c.serial) {
+      PackArgs pack = c.pack;
+      pack.out = own.rows;
+      c.self->kernels_->pack(pack, 0, 1);
+      own.serial = c.serial;
+    }
+    gemm.a = own.rows;
+  }
   if (gemm.mode == kBest) {
     gemm.best += chunk * kHeadRows;
     std::fill(gemm.best, gemm.best + gemm.m, Best{-std::numeric_limits<float>::infinity(), -1});
@@ -259,12 +296,22 @@ void Executor::add_phase(const Op& op, const Step& s) {
       Buffer& in = buffers_[(size_t)op.in];
       std::vector<float>* sizes = input_sizes_.empty() ? nullptr : &input_sizes_[(size_t)op.weight];
       c.pack = {in.data, in.ld, nullptr, t, &weights_[(size_t)op.weight], vector_at(op.norm), (float)op.eps, sizes ? sizes->data() : nullptr, packed_};
+      to_pack_ = c.pack;
+      pack_waits_ = packs_later(t);
+      if (pack_waits_) return;
       return schedule(c, run_pack, row_panels(t), 1);
     }
     case kOpGemm: {
       Buffer& out = buffers_[(size_t)op.out];
       const Linear& w = weights_[(size_t)op.weight];
-      return schedule_gemm(c, {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0, nullptr, 0}, kPartGemm);
+      const bool in_place = out.data == to_pack_.x; // then rows must be packed before results come
+      if (pack_waits_ && in_place) {
+        c.pack = to_pack_;
+        schedule(c, run_pack, row_panels(t), 1);
+        pack_waits_ = false;
+        return add_phase(op, s);
+      }
+      return schedule_gemm(c, {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0, nullptr, 0}, pack_waits_ ? &to_pack_ : nullptr, kPartGemm);
     }
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
@@ -296,6 +343,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
 void Executor::forward(const Step& step, int64_t begin, int64_t end) {
   step_ = step;
   phases_.clear();
+  pack_waits_ = false;
   std::fill(clears_tail_.begin(), clears_tail_.begin() + step.tokens, 0);
   for (int64_t r = 0; r < step.requests; r++) {
     const int32_t first = step.query_start[r], last = step.query_start[r + 1] - 1;
@@ -331,9 +379,11 @@ void Executor::head_phases(const int32_t* rows, int64_t count, int64_t best_of) 
   Buffer& in = buffers_[(size_t)head_.in];
   float* sizes = input_sizes_.empty() ? nullptr : input_sizes_[(size_t)head_.weight].data();
   chunked_[0]->pack = {in.data, in.ld, rows, count, &w, head_.norm < 0 ? nullptr : vectors_[(size_t)head_.norm], (float)head_.eps, sizes, packed_head_};
-  schedule(*chunked_[0], run_pack, row_panels(count), 1);
+  const bool later = packs_later(count);
+  if (!later) schedule(*chunked_[0], run_pack, row_panels(count), 1);
   Chunked& product = *chunked_[1];
-  schedule_gemm(product, {&w, packed_head_, count, logits_, w.panels * kPanel + 16, best_of ? kBest : kStore, 0, nullptr, best_of}, kPartHead);
+  schedule_gemm(product, {&w, packed_head_, count, logits_, w.panels * kPanel + 16, best_of ? kBest : kStore, 0, nullptr, best_of},
+                later ? &chunked_[0]->pack : nullptr, kPartHead);
   best_.resize((size_t)(phases_.back().chunks * kHeadRows));
   product.gemm.best = best_.data();
 }

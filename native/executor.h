@@ -67,10 +67,18 @@ private:
     int64_t width, ld;
     float* data;
   };
+  struct alignas(64) Cursor {
+    std::atomic<int64_t> next{0};
+  };
   struct Chunked { // any phase's arguments: what to run, on how many items per chunk
     Executor* self;
     const Op* op;
     int64_t items, per_chunk;
+    // A GEMM's chunks belong to threads, a run of neighbours each, so that a thread reads forward
+    // through memory; who is done with its own takes from the others'.
+    std::unique_ptr<Cursor[]> cursors;
+    bool packs_itself; // each thread packs the rows for itself first: with few rows less than a barrier
+    uint64_t serial;   // of the phase among all that ever were
     PackArgs pack;
     GemmArgs gemm;
     RopeKVArgs rope;
@@ -80,7 +88,10 @@ private:
   void add_phase(const Op& op, const Step& step);
   void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least,
                 Part part = kPartOther);
-  void schedule_gemm(Chunked& c, const GemmArgs& args, Part part);
+  // `pack`: of the rows to be packed yet, or null.
+  void schedule_gemm(Chunked& c, GemmArgs args, const PackArgs* pack, Part part);
+  bool packs_later(int64_t rows) const;
+  int64_t own_chunk(const Chunked& c, int thread) const;
   void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial);
   void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
   // `best_of`: of how many columns only the best is wanted; 0: logits are.
@@ -106,6 +117,14 @@ private:
   std::vector<KVGroup> kv_;
   Head head_{};
   PackedRows packed_{}, packed_head_{};
+  struct OwnRows { // a thread's, of one row panel
+    PackedRows rows;
+    uint64_t serial; // of the phase they were packed for
+  };
+  std::vector<OwnRows> own_rows_;
+  PackArgs to_pack_{}; // left to the GEMM that comes
+  bool pack_waits_ = false;
+  uint64_t serial_ = 0;
   float* logits_ = nullptr;
   std::vector<Best> best_; // [chunk][kHeadRows]
   std::vector<void*> owned_;
