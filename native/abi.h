@@ -183,9 +183,10 @@ struct Kernels {
   void (*gemm)(const GemmArgs&, int64_t panel_begin, int64_t panel_end);
   void (*rope_kv)(const RopeKVArgs&, int64_t row_begin, int64_t row_end);
   // Runs one partial after the other and merges each into `total`, in order. States are arrays of
-  // one per tile of rows; `store` has them for every partial.
-  void (*attention)(const AttnArgs&, const AttnUnit&, AttnState* total, AttnState* partial,
-                    AttnState* store);
+  // one per tile of rows; `store` has them for every partial. `next`: the unit that this thread may
+  // take then, or null: its first pages are fetched.
+  void (*attention)(const AttnArgs&, const AttnUnit&, const AttnUnit* next, AttnState* total,
+                    AttnState* partial, AttnState* store);
   void (*attention_merge)(const AttnArgs&, const AttnUnit&, AttnState* total,
                           const AttnState* partial);
   void (*attention_finish)(const AttnArgs&, const AttnUnit&, const AttnState* total);

@@ -229,17 +229,20 @@ void Executor::run_attention(const void* args, int64_t chunk, int thread) {
   int64_t begin, end;
   range(chunk, c.per_chunk, c.items, &begin, &end);
   AttnState *total = &e.totals_[(size_t)(thread * kUnitTiles)], *partial = &e.partials_[(size_t)(thread * kUnitTiles)];
+  const int64_t skip = c.per_chunk * (e.pool_.threads() - 1), count = (int64_t)plan.units.size();
   for (int64_t i = begin; i < end; i++) {
     const AttnUnit& u = plan.units[(size_t)i];
+    const int64_t then = i + 1 < end ? i + 1 : end + skip;
+    const AttnUnit* next = then < count ? &plan.units[(size_t)then] : nullptr;
     if (u.member >= 0) {
       e.attend_shared(c, u, partial);
       const int32_t requests = u.rows / (c.attn.num_heads / c.attn.num_kv_heads);
       for (int32_t r = 0; r < requests; r++) e.arrive(c, plan, plan.members[(size_t)(u.member + r)].merge, total);
     } else if (u.split < 0) {
-      e.kernels_->attention(c.attn, u, total, partial, nullptr);
+      e.kernels_->attention(c.attn, u, next, total, partial, nullptr);
       e.kernels_->attention_finish(c.attn, u, total);
     } else {
-      e.kernels_->attention(c.attn, u, nullptr, nullptr, &e.split_states_[(size_t)(u.split + (u.part - u.first_part) * tiles_of(u))]);
+      e.kernels_->attention(c.attn, u, next, nullptr, nullptr, &e.split_states_[(size_t)(u.split + (u.part - u.first_part) * tiles_of(u))]);
       e.arrive(c, plan, u.merge, total);
     }
   }
@@ -253,7 +256,7 @@ void Executor::attend_shared(const Chunked& c, const AttnUnit& u, AttnState* par
     AttnUnit one = u;
     one.part = part;
     one.part_end = part + 1;
-    kernels_->attention(a, one, nullptr, nullptr, partial);
+    kernels_->attention(a, one, nullptr, nullptr, nullptr, partial);
     for (int32_t row = 0; row < u.rows; row++) {
       const AttnState& from = partial[row / kMaxRows];
       const SharedMember& member = a.members[u.member + row / group];

@@ -249,8 +249,24 @@ static void attend(const AttnArgs& a, int rows, const QueryRows& q, const StepPa
   for (int j = 0; j < pages.count; j++) attend_page(a, rows, q, pages.page[j], pages.key[j], st);
 }
 
+static inline const uint8_t* pages_of(const AttnArgs& a, const AttnUnit& u) {
+  return a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
+}
+static inline const int32_t* blocks_of(const AttnArgs& a, const AttnUnit& u) {
+  return a.kv->block_table + a.slots[u.request] * a.kv->table_width;
+}
+
+// The unit's page that is read `step` pages after its first one; null if it has fewer.
+static inline const uint8_t* early_page(const AttnArgs& a, const AttnUnit& u, int step) {
+  const int page = u.part * kPartialTiles + step;
+  const int64_t group = a.num_heads / a.num_kv_heads, token = a.query_start[u.request] + (u.row + u.rows - 1) / group;
+  if (a.window || u.member >= 0 || page > a.positions[token] / kTile) return nullptr;
+  return pages_of(a, u) + blocks_of(a, u)[page] * a.kv->block_bytes;
+}
+
 // `store`: null, or where each partial of [part, part_end) goes by itself (a split unit).
-static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, AttnState* partial, AttnState* store_to) {
+static void attention(const AttnArgs& a, const AttnUnit& u, const AttnUnit* next_unit, AttnState* total, AttnState* partial,
+                      AttnState* store_to) {
   QueryRows q[kUnitTiles];
   AttnUnit rows[kUnitTiles];
   int first[kUnitTiles], last[kUnitTiles];
@@ -262,10 +278,12 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
     last[i] = q[i].position[rows[i].rows - 1] / kTile;
     if (!store_to) clear(&total[i], rows[i].rows, a.head_dim);
   }
-  const int32_t* blocks = a.kv->block_table + a.slots[u.request] * a.kv->table_width;
-  const uint8_t* base = a.kv->arena + a.cache_layer * a.kv->layer_bytes + u.kv_head * a.kv->page_bytes;
+  const int32_t* blocks = blocks_of(a, u);
+  const uint8_t* base = pages_of(a, u);
   const int64_t head_step = u.heads > 1 ? a.kv->page_bytes : 0; // from one tile's page to the next one's
-  const int last_page = last[tiles - 1];
+  const int last_part = u.part_end * kPartialTiles - 1, last_page = last[tiles - 1] < last_part ? last[tiles - 1] : last_part;
+  const uint8_t* early[kStepPages] = {};
+  for (int j = 0; j < kStepPages && next_unit; j++) early[j] = early_page(a, *next_unit, j);
   // Merging the first partial into nothing would give its very bits.
   const bool single = !store_to && u.part_end - u.part == 1;
   for (int part = u.part; part < u.part_end; part++) {
@@ -279,8 +297,10 @@ static void attention(const AttnArgs& a, const AttnUnit& u, AttnState* total, At
         pages.count = 0;
         for (int p = t; p < t + kStepPages; p++) {
           if (p < first[i] || p > last[i]) continue;
-          const int64_t next = p + kStepPages <= last_page ? (int64_t)(blocks[p + kStepPages] - blocks[p]) * a.kv->block_bytes : 0;
-          pages.page[pages.count] = base + blocks[p] * a.kv->block_bytes + i * head_step;
+          const uint8_t* page = base + blocks[p] * a.kv->block_bytes;
+          const uint8_t* later = p + kStepPages <= last_page ? base + blocks[p + kStepPages] * a.kv->block_bytes : early[p - t];
+          const int64_t next = later ? later - page : 0;
+          pages.page[pages.count] = page + i * head_step;
           // Rows of one head read the same pages: the first of them fetches the next ones.
           pages.next[pages.count] = head_step || !fetched ? next : 0;
           pages.key[pages.count++] = p * kTile;
