@@ -79,6 +79,7 @@ struct GemmArgs {
   int64_t ldc;
   int32_t mode;
   int64_t skip; // panels that other threads take before the caller's next ones: what is fetched ahead
+  int64_t distance; // bytes by which a single row panel's weights are fetched ahead; 0: not at all
   Best* best;      // kBest: [m], in place of c
   int64_t columns; // of which; what a panel has beyond is padding
 };

@@ -29,6 +29,16 @@ struct Head { // final norm and output projection
   double eps;
 };
 
+constexpr int64_t kHeadRows = 64; // rows of logits per pass: bounds [rows, V] floats
+
+inline int64_t row_panels(int64_t rows) { return (rows + kMR - 1) / kMR; }
+
+// What is best found by trying: kernels/autotune.py. None of it changes a result.
+struct Tuning {
+  int64_t chunks = 8;      // per thread and phase: small enough that a late thread costs little
+  int64_t distance = 8192; // bytes by which a single row panel's weights are fetched ahead; 0: not at all
+};
+
 class Executor {
 public:
   Executor(const Kernels* kernels, int threads, int64_t max_tokens, int64_t max_logit_rows);
@@ -49,6 +59,8 @@ public:
   // Samples row by row. `targets[i]` >= 0: no draw, logprobs of that token (prompt_logprobs).
   void sample(const int32_t* rows, const int32_t* targets, const SixfoldSampleParams* params,
               int64_t count, int64_t vocab, SixfoldSampleResult* results);
+
+  void set_tuning(const Tuning& tuning) { tuning_ = tuning; }
 
   // From now on, adds up |x| of every input column of every linear layer. One thread only.
   void observe_inputs();
@@ -108,6 +120,7 @@ private:
 
   const Kernels* kernels_;
   Pool pool_;
+  Tuning tuning_;
   int64_t max_tokens_, max_logit_rows_;
   std::vector<Op> ops_;
   std::vector<Linear> weights_;

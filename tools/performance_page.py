@@ -3,10 +3,12 @@
 Not here: measuring (benchmarks/kernels.py, steps.py, accuracy.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from records import RESULTS, record_section
+from sixfold.core.record import Measure, read_record
 
 PAGE = RESULTS / "performance.md"
 INTRO = """# Performance
@@ -37,6 +39,61 @@ GOALS = (
 """Line of the kernels' record, share of the limit in %, in words."""
 
 
+class PeerGoal(NamedTuple):
+    """Ours against the best of the others in a scene, by one of its figures."""
+
+    scene: str
+    ours: str
+    others: tuple[str, ...]
+    ratio: float
+    figure: str
+    """Of both; of seconds the ratio is ours over theirs, else the same: at most, or at least."""
+
+
+LLAMA = {"bf16": ("llama.cpp bf16",), "int8": ("llama.cpp Q8_0",), "int4": ("llama.cpp Q4_0",)}
+BENCH = {dtype: (who[0].replace("llama.cpp", "llama-bench"),) for dtype, who in LLAMA.items()}
+BOTH = ("vLLM bf16", "OpenVINO bf16")
+EIGHT = ("vLLM bf16", "OpenVINO int8")
+PEER_GOALS = (
+    *(PeerGoal("A", f"sixfold {dtype}", LLAMA[dtype], 1.3, "decoding") for dtype in LLAMA),
+    *(
+        PeerGoal("A", f"sixfold in process {dtype}", BENCH[dtype], ratio, "decoding")
+        for dtype, ratio in (("bf16", 1.15), ("int8", 1.5), ("int4", 1.4))
+    ),
+    PeerGoal("B", "sixfold in process bf16", BOTH, 1.25, "prefill"),
+    PeerGoal("B", "sixfold in process int8", EIGHT, 1.45, "prefill"),
+    PeerGoal("C", "sixfold in process bf16", BOTH, 1.4, "output"),
+    PeerGoal("C", "sixfold in process int8", EIGHT, 1.8, "output"),
+    PeerGoal("D16", "sixfold bf16", ("vLLM bf16",), 1.6, "output"),
+    PeerGoal("D32", "sixfold bf16", ("vLLM bf16",), 1.4, "output"),
+    PeerGoal("D16", "sixfold int8", ("vLLM bf16",), 2.3, "output"),
+    PeerGoal("D32", "sixfold int8", ("vLLM bf16",), 2.3, "output"),
+    PeerGoal("D16", "sixfold bf16", ("vLLM bf16",), 0.85, "ttft p99"),
+    PeerGoal("D32", "sixfold bf16", ("vLLM bf16",), 0.85, "ttft p99"),
+    PeerGoal("D16", "sixfold int8", ("vLLM bf16",), 0.5, "ttft p99"),
+    PeerGoal("D32", "sixfold int8", ("vLLM bf16",), 0.5, "ttft p99"),
+    PeerGoal("E", "sixfold bf16", ("vLLM bf16",), 1 / 2.2, "took"),
+    PeerGoal("E", "sixfold bf16", ("vLLM bf16",), 1 / 2.3, "warm"),
+    PeerGoal("E", "sixfold int8", ("vLLM bf16",), 1 / 3, "took"),
+    PeerGoal("E", "sixfold int8", ("vLLM bf16",), 1 / 3, "warm"),
+    PeerGoal("F", "sixfold bf16", ("vLLM bf16",), 3.0, "decoding"),
+    PeerGoal("F", "sixfold bf16, int8 KV", ("OpenVINO bf16", "OpenVINO int8"), 3.5, "decoding"),
+)
+LARGE_GOALS = (
+    PeerGoal("decode", "sixfold in process int8", ("llama-bench Q8_0",), 1.4, "decoding"),
+    PeerGoal("decode", "sixfold in process int4", ("llama-bench Q4_0",), 1.25, "decoding"),
+    PeerGoal(
+        "prefill",
+        "sixfold in process int8",
+        ("llama-bench Q8_0", "llama-bench Q4_0"),
+        3.0,
+        "prefill",
+    ),
+    PeerGoal("16 streams", "sixfold in process bf16", ("vLLM bf16",), 1.5, "decoding"),
+    PeerGoal("16 streams", "sixfold in process int8", ("vLLM bf16",), 2.5, "decoding"),
+)
+
+
 def performance_pages() -> Iterator[tuple[Path, str]]:
     """The page, where there is a record."""
     if (RESULTS / "kernels.json").is_file():
@@ -45,14 +102,22 @@ def performance_pages() -> Iterator[tuple[Path, str]]:
 
 def parts() -> Iterator[str]:
     """Goals first, then the records whole."""
-    from sixfold.core.record import read_record
-
     results = read_record(RESULTS / "kernels.json").results
     yield INTRO.rstrip()
     yield "## Goals\n\n" + "\n".join(goal_lines(
         {name: row["mean"].values[0] for name, row in results.items()}
     ))  # fmt: skip
-    for name in ("kernels", "steps", *sorted(p.stem for p in RESULTS.glob("accuracy-*.json"))):
+    for name, goals in (("peers-smollm2-135m", PEER_GOALS), ("peers-1b", LARGE_GOALS)):
+        if (RESULTS / f"{name}.json").is_file():
+            yield f"## Beside other engines, {name.removeprefix('peers-')}\n\n" + "\n".join(
+                peer_lines(read_record(RESULTS / f"{name}.json").results, goals)
+            )
+    for name in (
+        "kernels",
+        "steps",
+        *sorted(p.stem for p in RESULTS.glob("peers-*.json")),
+        *sorted(p.stem for p in RESULTS.glob("accuracy-*.json")),
+    ):
         if (RESULTS / f"{name}.json").is_file():
             yield record_section(name, "##")
 
@@ -64,4 +129,30 @@ def goal_lines(means: Mapping[str, float]) -> list[str]:
         if name in means:
             said = "met" if means[name] >= share else "**missed**"
             lines.append(f"| {name} | {words} | {means[name]:.0f} % | {said} |")
+    return lines
+
+
+def peer_lines(
+    results: Mapping[str, Mapping[str, Measure]], goals: Iterable[PeerGoal]
+) -> list[str]:
+    """A table: ours, the best of the others, the ratio and its goal. Medians of all rounds."""
+    lines = ["| scene | ours | | best of the others | | ratio | goal | |",
+             "| --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]  # fmt: skip
+    for goal in goals:
+        rows = {who: results.get(f"{goal.scene}: {who}", {}) for who in (goal.ours, *goal.others)}
+        have = {who: row[goal.figure] for who, row in rows.items() if goal.figure in row}
+        if goal.ours not in have or len(have) < 2:
+            continue
+        ours = have.pop(goal.ours)
+        less = ours.unit == "s"
+        best = (min if less else max)(have, key=lambda who: have[who].median)
+        ratio = ours.median / have[best].median
+        met = ratio <= goal.ratio if less else ratio >= goal.ratio
+        sign, said = "≤" if less else "≥", "met" if met else "**missed**"
+        cells = (
+            f"{goal.scene}, {goal.figure}", goal.ours, f"{ours.median:,.4g} {ours.unit}", best,
+            f"{have[best].median:,.4g} {ours.unit}", f"{ratio:.2f}", f"{sign} {goal.ratio:.2f}",
+            said,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -177,14 +177,14 @@ static void epilogue(const GemmArgs& g, int64_t panel, const float out[][kPanel]
 // part of the next one. A single one runs through memory, where the CPU's own prefetcher is better,
 // unless there is about as much to compute as to read: then it stays some way ahead of itself.
 static inline Ahead ahead_of(const GemmArgs& g, int64_t panel, int64_t row_panel, int64_t next_panel) {
-  constexpr int64_t kDistance = 8192, kBalance = 5;
+  constexpr int64_t kBalance = 5;
   const int64_t bytes = g.w->panel_bytes, runs = g.w->k_padded / kRun, row_panels = (g.m + kMR - 1) / kMR;
   const uint8_t* data = g.w->data + panel * bytes;
   if (row_panels == 1) {
     // int8 products per byte of weight; those in bf16 take twice as long.
     const int64_t products = g.m * kPanel * g.w->k_padded * (g.w->format == kBF16 ? 2 : 1);
-    if (g.w->format == kF32 || products < kBalance * bytes) return {};
-    return {data + kDistance, data + kDistance + bytes, (bytes / 64 + runs - 1) / runs};
+    if (!g.distance || g.w->format == kF32 || products < kBalance * bytes) return {};
+    return {data + g.distance, data + g.distance + bytes, (bytes / 64 + runs - 1) / runs};
   }
   if (next_panel >= g.w->panels) return {};
   const int64_t each = (bytes / 64 + row_panels - 1) / row_panels * 64;

@@ -53,6 +53,8 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Threads of the native pool; 0 takes what affinity and cgroup allow."""
     isa: str = "auto"
     """Kernel tier: auto, or one of generic, avx2, avx512_vnni, avx512_bf16."""
+    autotune: bool = True
+    """On the first start on a CPU, try for a second how work is best cut; kept in the cache."""
     executor: str = "native"
     """native, or reference (NumPy: slow, obvious, needs no native module)."""
     seed: int = 0

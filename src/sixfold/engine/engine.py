@@ -77,16 +77,20 @@ class LLMEngine:
         path = packed_path(checkpoint, self.dtype, cache_dir).with_suffix(".columns.json")
         program = build_program(checkpoint.config)
         weights = with_outliers(weights, program, self.tokenizer.encode, path)
-        self._build(program, weights, checkpoint)
+        self._build(program, weights, checkpoint, cache_dir)
         self._live: dict[str, _Live] = {}
         self._generated = 0
         self._prompt_tokens = self._batched_tokens = self._steps = 0
         self._busy_seconds = 0.0
         self._busy_since: float | None = None
 
-    def _build(self, program: Program, weights: Weights, checkpoint: Checkpoint) -> None:
+    def _build(
+        self, program: Program, weights: Weights, checkpoint: Checkpoint, cache_dir: Path
+    ) -> None:
         config = self.config
-        executor, num_blocks = build_executor(program, weights, config, self.max_model_len)
+        executor, num_blocks = build_executor(
+            program, weights, config, self.max_model_len, cache_dir
+        )
         kv = KVCacheManager(
             groups=program.kv_groups,
             num_blocks=num_blocks,

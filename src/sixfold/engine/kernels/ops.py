@@ -124,6 +124,7 @@ class NativeModel:
         self._pages = [PagesAhead(arena, _native.populate) for arena in self._arenas]
         self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
         self._tokens = 0
+        self._forgotten = [0.0] * len(PARTS)
         self._build(weights, options)
 
     @property
@@ -135,6 +136,15 @@ class NativeModel:
     def num_ops(self) -> int:
         """Lowered ops of a whole forward."""
         return len(self._lowered.ints)
+
+    @property
+    def num_kv_groups(self) -> int:
+        """Of the program."""
+        return len(self._arenas)
+
+    def set_tuning(self, chunks: int, distance: int) -> None:
+        """How work is cut and how far ahead it fetches: executor.h's Tuning."""
+        self._model.set_tuning(chunks, distance)
 
     def forward(self, step: Step, begin: int = 0, end: int | None = None) -> None:
         """Run the lowered ops [begin, end) (all by default) on the step's tokens."""
@@ -193,7 +203,12 @@ class NativeModel:
 
     def seconds(self) -> dict[str, float]:
         """Time in native code so far, by what it was spent on: PARTS."""
-        return dict(zip(PARTS, self._model.seconds(), strict=True))
+        now = zip(PARTS, self._model.seconds(), self._forgotten, strict=True)
+        return {part: seconds - forgotten for part, seconds, forgotten in now}
+
+    def forget_seconds(self) -> None:
+        """Count them from now on."""
+        self._forgotten = self._model.seconds()
 
     def arena(self, group: int) -> NDArray[np.uint8]:
         """The KV arena of a group, uint8 [blocks, block bytes] (offload, hand-off, tests)."""

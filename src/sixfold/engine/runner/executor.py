@@ -3,6 +3,7 @@
 import ctypes
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,7 +113,7 @@ def _read_ints(record: np.void, address: str, count: str) -> list[int]:
 
 
 def build_executor(
-    program: Program, weights: Weights, config: EngineConfig, max_model_len: int
+    program: Program, weights: Weights, config: EngineConfig, max_model_len: int, cache_dir: Path
 ) -> tuple[Executor, list[int]]:
     """The executor and the number of KV blocks per group (null block included).
 
@@ -135,7 +136,14 @@ def build_executor(
         max_tokens=config.max_num_batched_tokens,
         max_positions=max_model_len,
     )
-    return ops.NativeModel(program, weights, num_blocks, kv_dtype, options), num_blocks
+    model = ops.NativeModel(program, weights, num_blocks, kv_dtype, options)
+    if config.autotune:
+        from sixfold.engine.runner.autotune import tuned
+
+        best = tuned(model, options, cache_dir)
+        model.set_tuning(best.chunks, best.distance)
+        model.forget_seconds()
+    return model, num_blocks
 
 
 def kv_dtype_of(config: EngineConfig, weights: Weights) -> KVDtype:
