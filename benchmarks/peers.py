@@ -222,7 +222,7 @@ def ours(a: argparse.Namespace, dtype: str) -> Iterator[Entrant]:
         small = flags | {"kv_cache_dtype": "int8"}
         spec = servers.sixfold(a.model, small)
         yield Entrant(f"sixfold {dtype}, int8 KV", ("B", "F"), over_http(spec))
-    scenes = ("A",) if dtype == "int4" else ("A", "B", "C")
+    scenes = ("A",) if dtype == "int4" else ("A", "B", "C", "D32", "F")
     yield Entrant(f"sixfold in process {dtype}", scenes, in_process(inside))
 
 

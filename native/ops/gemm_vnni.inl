@@ -12,6 +12,8 @@ IN_PLACE void int8_run(const uint8_t*& b, const uint32_t*& a, Ahead& ahead, __m5
   const __m512i nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
   for (int step = 0; step < (W4 ? 4 : 8); step++, b += 128) {
+    // With a row there is time to reorder, but the CPU's prefetcher wants lines in order.
+    if (M == 1) __asm__ volatile("" ::: "memory");
     __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
     if (W4) {
       __m512i h0 = _mm512_and_si512(_mm512_srli_epi16(b0, 4), nibble);
