@@ -95,8 +95,11 @@ class Server:
 
     def engine_pids(self) -> list[int]:
         """The server's child processes."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+        found: list[int] = []
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, task.read_text().split())
+        return sorted(found)
 
     def ready(self) -> bool:
         """What /ready says."""

@@ -10,6 +10,8 @@ import pytest
 from fake_engine import expected_text
 from server_harness import Server, alive, events, eventually
 
+from sixfold.serving.server.supervisor import STEP_ASIDE
+
 StartServer = Callable[..., Server]
 
 
@@ -52,6 +54,20 @@ def test_an_engine_that_keeps_failing_is_restarted(start_server: StartServer) ->
     eventually(server.ready)
     assert _serves(server)
     assert server.engine_pids() != [engine]
+
+
+def test_the_api_steps_aside_for_every_engine(start_server: StartServer) -> None:
+    """Also for one that was started by a thread that had long been nice."""
+    server = start_server()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    (engine,) = server.engine_pids()
+    assert os.getpriority(os.PRIO_PROCESS, engine) == own
+    assert os.getpriority(os.PRIO_PROCESS, server.process.pid) == min(19, own + STEP_ASIDE)
+    os.kill(engine, signal.SIGKILL)
+    eventually(lambda: not alive(engine))
+    eventually(server.ready)
+    (engine,) = server.engine_pids()
+    assert os.getpriority(os.PRIO_PROCESS, engine) == own
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

@@ -12,7 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,11 @@ FIRST_BACKOFF = 0.05
 LAST_BACKOFF = 10.0
 MAX_FAILED_STARTS = 5
 """Starts in a row that never became ready, after which the server gives up."""
+
+STEP_ASIDE = 5
+"""By so much the API's thread is nicer than the engine's. Its work comes in bursts, a token for
+each stream; one that takes a core from an engine's thread keeps all the others waiting for that
+thread's piece of a step, while a moment later a core is free."""
 
 
 class Supervisor:
@@ -44,6 +51,8 @@ class Supervisor:
         self._engine = engine
         self._client = client
         self._process: subprocess.Popen[bytes] | None = None
+        # A process inherits the niceness of the thread that starts it, and ends with that thread.
+        self._starter = ThreadPoolExecutor(1, "engine-starter")
         self._directory = Path(tempfile.mkdtemp(prefix="sixfold-"))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self._directory / "engine"))
@@ -59,13 +68,16 @@ class Supervisor:
         """Start an engine process; `run` then waits for it to connect."""
         command = [sys.executable, "-m", "sixfold.serving.server.engine_main"]
         command += ["--socket", str(self._directory / "engine"), "--engine", self._engine]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, close_fds=True)
+        self._process = self._starter.submit(
+            subprocess.Popen, command, stdin=subprocess.PIPE, stdout=2, close_fds=True
+        ).result()
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(msgspec.json.encode(self._engine_config))
 
     async def run(self) -> None:
         """Serve engine processes one after another, until cancelled or `failure` is set."""
+        _step_aside()
         failed_starts = 0
         backoff = FIRST_BACKOFF
         while True:
@@ -93,6 +105,7 @@ class Supervisor:
     def close(self) -> None:
         """End the engine process and remove the socket."""
         self._kill()
+        self._starter.shutdown()
         self._listener.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -207,3 +220,12 @@ async def read_event(reader: asyncio.StreamReader) -> ipc.Event:
     """The next event. Raises EOFError, OSError, FrameError, MsgspecError."""
     header = await reader.readexactly(4)
     return ipc.decode_event(await reader.readexactly(ipc.frame_length(header)))
+
+
+def _step_aside() -> None:
+    """Make this thread nicer, where threads have a niceness of their own (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return
+    thread = threading.get_native_id()
+    nice = min(19, os.getpriority(os.PRIO_PROCESS, thread) + STEP_ASIDE)
+    os.setpriority(os.PRIO_PROCESS, thread, nice)
