@@ -37,7 +37,7 @@ def subject() -> Subject:
         spec=SPEC,
         job=Job(
             target=Target(url="http://127.0.0.1:1", extra={"temperature": 0, "ignore_eos": True}),
-            workload=parse_workload("random:count=320,input=20,output=160,low=40,high=90"),
+            workload=parse_workload("random:count=960,input=20,output=160,low=40,high=90"),
             load=8,
             slo=parse_slo("ttft:p95<1us"),
         ),
@@ -57,6 +57,7 @@ def test_the_users_command_is_examined_and_given_a_remedy_s_flags(tmp_path: Path
         trial = Trial(name="t", spec=SPEC, step=STEP, job=loop.subject.job)
         point = runner.run(PlannedRun(study="t", spec=trial.changed, repeat=0), trial.job)
         assert point.status == "ok" and runner.starts == 2
+        # Of a dozen looks in some ten seconds: slots fill and empty in milliseconds.
         assert point.telemetry["engine_requests_running_max_count"] > 1
 
 
