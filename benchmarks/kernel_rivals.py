@@ -1,8 +1,7 @@
-"""Our matrix products beside llama.cpp's and oneDNN's, sample by sample in turn.
+"""Our matrix products beside llama.cpp's, sample by sample in turn.
 
 All at the same sizes, out of memory, on all cores; as shares of what one core's instructions could
-do at most, probed beside. Only where the rivals are: --ggml names llama.cpp's libraries, --torch
-an interpreter that has torch.
+do at most, probed beside. --ggml names llama.cpp's libraries.
 """
 
 import argparse
@@ -63,8 +62,6 @@ def rivals(a: argparse.Namespace) -> Iterator[Rival]:
     if a.ggml:
         command = [sys.executable, str(HERE / "rival_ggml.py"), a.ggml, threads]
         yield Rival("llama.cpp", command)
-    if a.torch:
-        yield Rival("oneDNN", [a.torch, str(HERE / "rival_onednn.py"), threads])
 
 
 def cases() -> Iterator[tuple[str, Gemm]]:
@@ -94,7 +91,6 @@ def main() -> int:
     parser.add_argument(
         "--ggml", default="", help="directory of libggml-base.so and libggml-cpu.so"
     )
-    parser.add_argument("--torch", default="", help="interpreter that has torch")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--record", action="store_true", help="write docs/results/rivals.json")
     a = parser.parse_args()
@@ -119,10 +115,10 @@ def main() -> int:
         worker.close()
     print("\n" + render(table))
     if a.record:
-        save("rivals", "Matrix products beside llama.cpp's and oneDNN's",
+        save("rivals", "Matrix products beside llama.cpp's",
              {"samples": a.samples, "rows": list(ROWS)}, table,
              "The limit of up to 4 rows is reading our bytes of the weights, of more rows "
-             "arithmetic. llama.cpp: BF16, Q8_0, Q4_0; oneDNN: bf16 and 8 bits, by way of torch."
+             "arithmetic. llama.cpp: BF16, Q8_0, Q4_0."
              )  # fmt: skip
     return 0
 

@@ -72,7 +72,7 @@ class Product:
         count = min(256, max(1, FOOTPRINT // ggml.bytes(first)))
         weights = [first] + [ggml.tensor(self._weights, TYPES[form], k, n)
                              for _ in range(count - 1)]  # fmt: skip
-        kind = ggml.plain if form == "bf16" else ggml.repacked
+        kind = ggml.repacked if form == "w4" else ggml.plain
         self._buffers = [ggml.place(self._weights, kind)]
         for weight in weights:
             ggml.fill(weight, bytes(ggml.bytes(weight)), 0, ggml.bytes(weight))
