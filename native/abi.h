@@ -78,10 +78,9 @@ struct GemmArgs {
   float* c;
   int64_t ldc;
   int32_t mode;
-  int64_t skip; // panels that other threads take before the caller's next ones: what is fetched ahead
   int64_t distance; // bytes by which a single row panel's weights are fetched ahead; 0: not at all
-  Best* best;      // kBest: [m], in place of c
-  int64_t columns; // of which; what a panel has beyond is padding
+  Best* best;       // kBest: [m], in place of c
+  int64_t columns;  // of which; what a panel has beyond is padding
 };
 
 enum KVFormat : int32_t { kKvBf16 = 0, kKvF32 = 1, kKvInt8 = 2 };

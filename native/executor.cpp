@@ -15,15 +15,9 @@ namespace {
 
 void* allocate(size_t bytes) {
   constexpr size_t kHuge = 2u << 20;
-  if (bytes < kHuge / 4) {
-    bytes = (bytes + 63) / 64 * 64;
-    void* small = std::aligned_alloc(64, bytes);
-    if (!small) throw std::bad_alloc();
-    std::memset(small, 0, bytes);
-    return small;
-  }
-  bytes = (bytes + kHuge - 1) / kHuge * kHuge;
-  void* p = std::aligned_alloc(kHuge, bytes);
+  const size_t unit = bytes < kHuge / 4 ? 64 : kHuge; // a thread's own rows are small
+  bytes = (bytes + unit - 1) / unit * unit;
+  void* p = std::aligned_alloc(unit, bytes);
   if (!p) throw std::bad_alloc();
 #if defined(__linux__)
   madvise(p, bytes, MADV_HUGEPAGE);
@@ -311,7 +305,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
         pack_waits_ = false;
         return add_phase(op, s);
       }
-      return schedule_gemm(c, {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0, 0, nullptr, 0}, pack_waits_ ? &to_pack_ : nullptr, kPartGemm);
+      return schedule_gemm(c, {&w, packed_, t, out.data, out.ld, (int32_t)op.mode, 0, nullptr, 0}, pack_waits_ ? &to_pack_ : nullptr, kPartGemm);
     }
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];

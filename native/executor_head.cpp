@@ -16,7 +16,7 @@ void Executor::head_phases(const int32_t* rows, int64_t count, int64_t best_of) 
   const bool later = packs_later(count);
   if (!later) schedule(*chunked_[0], run_pack, row_panels(count), 1);
   Chunked& product = *chunked_[1];
-  schedule_gemm(product, {&w, packed_head_, count, logits_, w.panels * kPanel + 16, best_of ? kBest : kStore, 0, 0, nullptr, best_of},
+  schedule_gemm(product, {&w, packed_head_, count, logits_, w.panels * kPanel + 16, best_of ? kBest : kStore, 0, nullptr, best_of},
                 later ? &chunked_[0]->pack : nullptr, kPartHead);
   best_.resize((size_t)(phases_.back().chunks * kHeadRows));
   product.gemm.best = best_.data();

@@ -206,7 +206,7 @@ static void gemm(const GemmArgs& g, int64_t panel_begin, int64_t panel_end) {
   for (int64_t p = panel_begin; p < panel_end; p++) {
     for (int64_t row = 0; row < g.m; row += kMR) {
       int64_t rp = row / kMR;
-      const Ahead ahead = ahead_of(g, p, rp, p + 1 < panel_end ? p + 1 : panel_end + g.skip);
+      const Ahead ahead = ahead_of(g, p, rp, p + 1);
       int rows = (int)(g.m - row < kMR ? g.m - row : kMR);
       float* out = direct ? g.c + row * g.ldc + p * kPanel : scratch[0];
       const int64_t ld = direct ? g.ldc : kPanel;

@@ -62,7 +62,18 @@ def test_a_damaged_file_is_made_anew(
     assert run(monkeypatch, Pretender({}), tmp_path) == Tuning(4)
 
 
+@pytest.mark.parametrize("values", ['"chunks":0', '"chunks":-8', '"distance":1e9', '"distance":-1'])
+def test_what_could_not_have_been_found_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: str
+) -> None:
+    run(monkeypatch, Pretender({}), tmp_path)
+    file = tmp_path / FILE
+    key = file.read_text().split(":{")[0]
+    file.write_text(f"{key}:{{{values}}}}}")
+    assert run(monkeypatch, Pretender({Tuning(4): 0.5e-3}), tmp_path) == Tuning(4)
+
+
 def test_a_large_model_is_tried_in_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = Pretender({Tuning(c, d): 2.0 for c in CHUNKS for d in DISTANCES})
     run(monkeypatch, model, tmp_path)
-    assert model.now < 45, "two whole forwards and two measured ones, the rest a tenth each"
+    assert model.now < 30, "two whole forwards and two measured ones, the rest a tenth each"

@@ -43,7 +43,8 @@ def tuned(model: NativeModel, options: NativeOptions, cache: Path) -> Tuning:
     """The best for this CPU: the one that is known, or found now within about a second."""
     key = f"{cpu_model()}, {options.threads} threads, {options.isa}, {__version__}"
     known = _read(cache / FILE)
-    if key not in known:
+    found = known.get(key)
+    if found is None or found.chunks not in CHUNKS or found.distance not in DISTANCES:
         known[key] = search(model)
         _write(cache / FILE, known)
     return known[key]
