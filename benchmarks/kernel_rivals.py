@@ -1,7 +1,6 @@
 """Our matrix products beside llama.cpp's, sample by sample in turn.
 
-All at the same sizes, out of memory, on all cores; as shares of what one core's instructions could
-do at most, probed beside. --ggml names llama.cpp's libraries.
+All at the same sizes, out of memory, on all cores; as shares of the limit that is probed beside. --ggml names llama.cpp's libraries.
 """
 
 import argparse
@@ -17,6 +16,7 @@ from recording import save
 from sixfold.core.record import Measure
 from sixfold.engine.kernels import cpu
 from sixfold.engine.kernels.ops import LimitProbe
+from steps import probed
 from tables import render
 
 HERE = Path(__file__).resolve().parent
@@ -102,7 +102,8 @@ def main() -> int:
         work = gemm_work(case, weights, isa, threads)
         operations = 2.0 * case.m * case.n * case.k
         found = compared(work, work.operations / operations, ready, a.samples)
-        limit = probe.arithmetic(work.arithmetic) if case.m > 4 else probe.read()
+        limits = probed(probe)
+        limit = limits[work.arithmetic if case.m > 4 else "read"]
         amount = operations if case.m > 4 else work.bytes / (work.operations / operations)
         row = {f"{name}": Measure(values=[100 * amount / took / limit], unit="% of limit")
                for name, took in found.items()}  # fmt: skip

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from kernel_cases import Attend, Gemm, attentions, gemms
-from recording import RESULTS, ROOT, save
+from recording import RESULTS, ROOT, lines_of, save
 from sixfold.core.config import RopeConfig
 from sixfold.core.record import Measure
 from sixfold.engine.kernels import cpu
@@ -275,9 +275,7 @@ def summary(rows: Sequence[Row]) -> dict[str, dict[str, Measure]]:
 
 def rows_of(path: Path) -> dict[str, Row]:
     """What an interrupted run has left."""
-    if not path.is_file():
-        return {}
-    rows = [msgspec.json.decode(line, type=Row) for line in path.read_bytes().splitlines()]
+    rows = [msgspec.json.decode(line, type=Row) for line in lines_of(path)]
     return {row.id: row for row in rows}
 
 

@@ -19,15 +19,15 @@ import msgspec
 
 import servers
 from peer_scenes import SCENES, WARM_UP, WHAT, Scene, prompts, summed_up
-from recording import RESULTS, ROOT, save
+from recording import RESULTS, ROOT, lines_of, save
 from sixfold.core.config import EngineConfig
 from sixfold.core.record import Measure
-from sixfold.core.request import EngineRequest, SamplingParams
 from sixfold.engine.engine import LLMEngine
 from sixfold.instrument.backends.spec import EngineSpec, Scalar
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Session, Turn
 from sixfold.instrument.loadgen.run import Limits, run_load
+from steps import request
 from tables import render
 
 MAIN = {"A": "decoding", "B": "prefill", "C": "output", "D16": "output", "D32": "output",
@@ -128,17 +128,13 @@ def stepped(engine: LLMEngine, scene: Scene, seed: int) -> Found:
     began = time.perf_counter()
     sent_at: dict[str, float] = {}
     times: dict[str, list[float]] = {}
-    params = SamplingParams(temperature=0, max_tokens=scene.output, ignore_eos=True)
     while waiting or engine.has_unfinished():
         while waiting and len(sent_at) - sum(len(t) >= scene.output for t in times.values()) < (
             scene.at_once
         ):
             name = f"{seed}-{len(sent_at)}"
             sent_at[name], times[name] = time.perf_counter(), []
-            engine.add_request(EngineRequest(
-                request_id=name, prompt_token_ids=waiting.pop(), params=params,
-                arrival_time=time.monotonic(),
-            ))  # fmt: skip
+            engine.add_request(request(name, waiting.pop(), scene.output))
         deltas = engine.step()
         now = time.perf_counter()
         for delta in deltas:
@@ -257,13 +253,6 @@ def run_all(a: argparse.Namespace, path: Path) -> list[Run]:
                     print(f"round {number + 1}/{a.rounds} {entrant.who}, {scene}: "
                           f"{values[key]:.4g} {UNITS[key]}", flush=True)  # fmt: skip
     return runs
-
-
-def lines_of(path: Path) -> list[bytes]:
-    """Of an interrupted run, without a line that was cut."""
-    if not path.is_file():
-        return []
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def table(runs: list[Run]) -> dict[str, dict[str, Measure]]:

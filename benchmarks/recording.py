@@ -34,6 +34,13 @@ def machine() -> Machine:
     )
 
 
+def lines_of(path: Path) -> list[bytes]:
+    """Of a run that may have been interrupted: without a line that was cut."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
 def save(
     name: str,
     title: str,
