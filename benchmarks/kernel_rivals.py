@@ -1,6 +1,7 @@
 """Our matrix products beside llama.cpp's, sample by sample in turn.
 
-All at the same sizes, out of memory, on all cores; as shares of the limit that is probed beside. --ggml names llama.cpp's libraries.
+All at the same sizes, out of memory, on all cores; as shares of the limit that is probed beside.
+--ggml names llama.cpp's libraries.
 """
 
 import argparse
