@@ -225,38 +225,46 @@ void Executor::run_attention(const void* args, int64_t chunk, int thread) {
     const AttnUnit& u = plan.units[(size_t)i];
     const int64_t then = i + 1 < end ? i + 1 : end + skip;
     const AttnUnit* next = then < count ? &plan.units[(size_t)then] : nullptr;
+    AttnState* own = u.split < 0 ? nullptr : &e.split_states_[(size_t)(u.split + (u.part - u.first_part) * tiles_of(u))];
     if (u.member >= 0) {
-      e.attend_shared(c, u, partial);
+      e.attend_shared(c, u, total, partial);
       const int32_t requests = u.rows / (c.attn.num_heads / c.attn.num_kv_heads);
       for (int32_t r = 0; r < requests; r++) e.arrive(c, plan, plan.members[(size_t)(u.member + r)].merge, total);
-    } else if (u.split < 0) {
+    } else if (!own) {
       e.kernels_->attention(c.attn, u, next, total, partial, nullptr);
       e.kernels_->attention_finish(c.attn, u, total);
+    } else if (u.part == u.first_part) { // what merges first may do so at once
+      e.kernels_->attention(c.attn, u, next, total, partial, nullptr);
+      std::copy(total, total + tiles_of(u), own + (u.part_end - u.part - 1) * tiles_of(u));
+      e.arrive(c, plan, u.merge, total);
     } else {
-      e.kernels_->attention(c.attn, u, next, nullptr, nullptr, &e.split_states_[(size_t)(u.split + (u.part - u.first_part) * tiles_of(u))]);
+      e.kernels_->attention(c.attn, u, next, nullptr, nullptr, own);
       e.arrive(c, plan, u.merge, total);
     }
   }
 }
 
-// One partial after the other, for all members at once; then each row goes to its request's state.
-void Executor::attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial) {
-  const AttnArgs& a = c.attn;
+// For all members at once, then each row goes to its request's state of the last partial that is in
+// it: all of them from the first one on, or else one after the other.
+void Executor::attend_shared(const Chunked& c, const AttnUnit& u, AttnState* total, AttnState* partial) {
+  AttnUnit some = u;
+  for (; some.part < u.part_end; some.part = some.part_end) {
+    some.part_end = some.part == some.first_part ? u.part_end : some.part + 1;
+    kernels_->attention(c.attn, some, nullptr, total, partial, nullptr);
+    hand_out(c.attn, some, total);
+  }
+}
+
+void Executor::hand_out(const AttnArgs& a, const AttnUnit& u, const AttnState* total) {
   const int32_t group = a.num_heads / a.num_kv_heads;
-  for (int32_t part = u.part; part < u.part_end; part++) {
-    AttnUnit one = u;
-    one.part = part;
-    one.part_end = part + 1;
-    kernels_->attention(a, one, nullptr, nullptr, nullptr, partial);
-    for (int32_t row = 0; row < u.rows; row++) {
-      const AttnState& from = partial[row / kMaxRows];
-      const SharedMember& member = a.members[u.member + row / group];
-      AttnState& to = split_states_[(size_t)(member.split + part * member.tiles + member.tile)];
-      const int32_t m = row % kMaxRows, head = row % group;
-      std::memcpy(to.o[head], from.o[m], (size_t)a.head_dim * 4);
-      to.m[head] = from.m[m];
-      to.l[head] = from.l[m];
-    }
+  for (int32_t row = 0; row < u.rows; row++) {
+    const AttnState& from = total[row / kMaxRows];
+    const SharedMember& member = a.members[u.member + row / group];
+    AttnState& to = split_states_[(size_t)(member.split + (u.part_end - 1) * member.tiles + member.tile)];
+    const int32_t m = row % kMaxRows, head = row % group;
+    std::memcpy(to.o[head], from.o[m], (size_t)a.head_dim * 4);
+    to.m[head] = from.m[m];
+    to.l[head] = from.l[m];
   }
 }
 
@@ -273,8 +281,9 @@ void Executor::arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, Att
   const AttnUnit& u = plan.merging[(size_t)merge];
   const int64_t tiles = tiles_of(u);
   const AttnState* states = &split_states_[(size_t)u.split];
-  std::copy(states, states + tiles, total);
-  for (int32_t p = 1; p < u.part_end - u.part; p++) kernels_->attention_merge(c.attn, u, total, states + p * tiles);
+  const int32_t joined = plan.joined[(size_t)merge];
+  std::copy(states + (joined - 1) * tiles, states + joined * tiles, total);
+  for (int32_t p = joined; p < u.part_end - u.part; p++) kernels_->attention_merge(c.attn, u, total, states + p * tiles);
   kernels_->attention_finish(c.attn, u, total);
 }
 

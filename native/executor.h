@@ -104,7 +104,8 @@ private:
   void schedule_gemm(Chunked& c, GemmArgs args, const PackArgs* pack, Part part);
   bool packs_later(int64_t rows) const;
   int64_t own_chunk(const Chunked& c, int thread) const;
-  void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* partial);
+  void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* total, AttnState* partial);
+  void hand_out(const AttnArgs& a, const AttnUnit& u, const AttnState* total);
   void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
   // `best_of`: of how many columns only the best is wanted; 0: logits are.
   void head_phases(const int32_t* rows, int64_t count, int64_t best_of);

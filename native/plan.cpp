@@ -30,7 +30,7 @@ public:
     for (const Piece& p : stacked_) total += p.cost;
     // Several pieces for every thread; where there is one, nothing is cut.
     share_ = shape_.threads > 1 ? total / (shape_.threads * 4) + 1 : total + 1;
-    plan_.units.clear(), plan_.members.clear(), plan_.merging.clear(), plan_.arrivals.clear();
+    plan_.units.clear(), plan_.members.clear(), plan_.merging.clear(), plan_.arrivals.clear(), plan_.joined.clear();
     plan_.states = 0;
     merge_of_.assign((size_t)(step_.requests * shape_.kv_heads), -1);
     for (const Piece& p : whole_) cut_whole(p);
@@ -128,7 +128,7 @@ private:
         const int32_t rows = (int32_t)((to - from) * group_);
         for (int32_t h = 0; h < shape_.kv_heads; h++) {
           stacked_members_.emplace_back(from, to);
-          stacked_.push_back({cost_of((s.part_end - s.part) * kPartialTiles, rows), {*from, h, 1, 0, rows, s.part, s.part_end, -1, -1, s.part, 0}});
+          stacked_.push_back({cost_of((s.part_end - s.part) * kPartialTiles, rows), {*from, h, 1, 0, rows, s.part, s.part_end, -1, -1, 0, 0}});
         }
       }
     }
@@ -161,12 +161,15 @@ private:
     plan_.states += (int64_t)(u.part_end - first) * tiles_of(u);
     for (int32_t h = 0; shares && h < u.heads; h++) merge_of_[(size_t)(u.request * shape_.kv_heads + u.kv_head + h)] = u.merge;
     int32_t count = 0;
+    int32_t joined = 1;
     cut({p.cost, u}, [&](const Piece& piece) {
       pieces_.push_back(piece);
+      if (piece.unit.part == first) joined = piece.unit.part_end - first;
       count++;
     });
     u.part = first;
     plan_.merging.push_back(u);
+    plan_.joined.push_back(joined);
     plan_.arrivals.push_back(count);
   }
 
@@ -180,7 +183,11 @@ private:
     }
     cut({p.cost, u}, [&](const Piece& piece) {
       pieces_.push_back(piece);
-      for (size_t i = 0; i < requests.size(); i++) plan_.arrivals[(size_t)plan_.members[(size_t)u.member + i].merge]++;
+      for (size_t i = 0; i < requests.size(); i++) {
+        const size_t merge = (size_t)plan_.members[(size_t)u.member + i].merge;
+        plan_.arrivals[merge]++;
+        if (!piece.unit.part) plan_.joined[merge] = piece.unit.part_end;
+      }
     });
   }
 

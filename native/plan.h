@@ -31,6 +31,7 @@ struct AttnPlan {
   std::vector<SharedMember> members;   // of the shared units
   std::vector<AttnUnit> merging;       // per merge: the whole unit; the last piece to come finishes it
   std::vector<int32_t> arrivals;       // per merge: its pieces
+  std::vector<int32_t> joined;         // per merge: partials that its first piece has merged by itself
   int64_t states = 0;                  // partial states that split units are kept in
 };
 
