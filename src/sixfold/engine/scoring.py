@@ -71,8 +71,8 @@ class Scorer:
             self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)
         self.tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in program.kv_groups]
 
-    def logprobs(self, token_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
-        """float64 [len(token_ids), V]: row p is the distribution after token p."""
+    def logits(self, token_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32 [len(token_ids), V]: row p is what follows token p."""
         ids = np.asarray(token_ids, np.int32)
         parts = []
         for start in range(0, len(ids), CHUNK):
@@ -81,7 +81,16 @@ class Scorer:
             bounds, slots = np.array([0, len(chunk)], np.int32), np.zeros(1, np.int32)
             self.model.forward(StepInput(chunk, positions, bounds, slots, self.tables))
             parts.append(self.model.logits(np.arange(len(chunk), dtype=np.int32)))
-        logits = np.concatenate(parts).astype(np.float64)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return found
+        return np.concatenate(parts)
+
+    def logprobs(self, token_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """float64 [len(token_ids), V]: row p is the distribution after token p."""
+        return log_softmax(self.logits(token_ids))
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of each row, in float64."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
