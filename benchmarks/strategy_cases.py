@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sixfold.instrument.loadgen.arrivals import Arrivals, poisson
+from sixfold.instrument.loadgen.arrivals import Arrivals, gamma, poisson
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +82,38 @@ CASES: Mapping[str, Case] = {
             workload=UNEQUAL,
             load=48,
             metric="output_throughput",
+        ),
+    ),
+    "dynamic batching": Case(
+        suits=Use(
+            label="prompts in clumps, a token each",
+            why="The first of a clump would run alone, and the others wait for it.",
+            workload="random:count=96,input=24,output=1",
+            load=gamma(40.0, 0.1),
+            metric="ttft:p95",
+        ),
+        unsuited=Use(
+            label="one request at a time",
+            why="Nobody comes along: all that is left is the wait.",
+            workload="random:count=24,input=24,output=1",
+            load=1,
+            metric="ttft:p50",
+        ),
+    ),
+    "PagedAttention": Case(
+        suits=Use(
+            label="many short chats in little memory",
+            why="Room that is set aside for 8,192 tokens each holds five requests at once.",
+            workload="random:count=48,input=64,output=64",
+            load=16,
+            metric="output_throughput",
+        ),
+        unsuited=Use(
+            label="one request at a time",
+            why="One always has room.",
+            workload="random:count=8,input=64,output=64",
+            load=1,
+            metric="tpot:p50",
         ),
     ),
     "chunked prefill": Case(

@@ -190,6 +190,7 @@ struct Kernels {
   void (*attention_merge)(const AttnArgs&, const AttnUnit&, AttnState* total,
                           const AttnState* partial);
   void (*attention_finish)(const AttnArgs&, const AttnUnit&, const AttnState* total);
+  void (*attention_naive)(const AttnArgs&, const AttnUnit&, int stage, float* scores, int64_t ld);
   void (*norm_add)(const NormAddArgs&, int64_t row_begin, int64_t row_end);
   // Peak arithmetic: 0 f32, 1 bf16, 2 int8. Returns the operations of one iteration, 0 if absent.
   double (*peak)(int kind, int64_t iterations);

@@ -128,6 +128,7 @@ NB_MODULE(_native, m) {
       .def("set_kv", &Model::set_kv)
       .def("prepare", [](Model& s) { s.executor.prepare(); })
       .def("set_tuning", [](Model& s, int64_t chunks, int64_t distance) { s.executor.set_tuning({chunks, distance}); })
+      .def("set_naive_attention", [](Model& s, bool naive) { s.executor.set_naive_attention(naive); })
       .def("observe_inputs", [](Model& s) { s.executor.observe_inputs(); })
       .def("input_sizes", [](Model& s, int64_t weight) { return s.executor.input_sizes(weight); })
       .def("forward", &Model::forward)

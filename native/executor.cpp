@@ -287,10 +287,15 @@ void Executor::arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, Att
   kernels_->attention_finish(c.attn, u, total);
 }
 
-void Executor::add_phase(const Op& op, const Step& s) {
+Executor::Chunked& Executor::next_chunked(const Op& op) {
   if (phases_.size() == chunked_.size()) chunked_.push_back(std::make_unique<Chunked>());
   Chunked& c = *chunked_[phases_.size()];
   c.op = &op;
+  return c;
+}
+
+void Executor::add_phase(const Op& op, const Step& s) {
+  Chunked& c = next_chunked(op);
   auto vector_at = [&](int64_t i) { return i < 0 ? nullptr : vectors_[(size_t)i]; };
   const int64_t t = s.tokens;
   switch (op.kind) {
@@ -328,6 +333,7 @@ void Executor::add_phase(const Op& op, const Step& s) {
                 (int32_t)op.window, (int32_t)op.cache_layer, &kv_[(size_t)op.kv_group], s.query_start, s.positions, s.slots,
                 plans_[(size_t)op.kv_group].members.data()};
       const AttnPlan& plan = plans_[(size_t)op.kv_group];
+      if (naive_) return schedule_naive(op, AttnArgs(c.attn));
       schedule(c, run_attention, (int64_t)plan.units.size(), 1, kPartAttention);
       if (!plan.merging.empty()) { // a piece per chunk: pieces were cut to be handed out one by one
         c.per_chunk = 1;
@@ -361,6 +367,10 @@ void Executor::forward(const Step& step, int64_t begin, int64_t end) {
     planned[(size_t)op.kv_group] = true;
     AttnPlan& plan = plans_[(size_t)op.kv_group];
     const KVGroup& kv = kv_[(size_t)op.kv_group];
+    if (naive_) {
+      plan_naive(op, step, &plan);
+      continue;
+    }
     make_plan({(int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.window, pool_.threads(), kv.block_table, kv.table_width}, step, &plan);
     states = std::max(states, plan.states);
     merges = std::max(merges, (int64_t)plan.merging.size());

@@ -3,6 +3,7 @@
 // All memory it works on but its own activations belongs to Python (weights, KV arenas, tables).
 // Not here: fusing and buffer assignment (kernels/lower.py), any decision about requests.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -61,6 +62,7 @@ public:
               int64_t count, int64_t vocab, SixfoldSampleResult* results);
 
   void set_tuning(const Tuning& tuning) { tuning_ = tuning; }
+  void set_naive_attention(bool naive) { naive_ = naive; }
 
   // From now on, adds up |x| of every input column of every linear layer. One thread only.
   void observe_inputs();
@@ -98,6 +100,7 @@ private:
     NormAddArgs norm;
   };
   void add_phase(const Op& op, const Step& step);
+  Chunked& next_chunked(const Op& op);
   void schedule(Chunked& c, void (*run)(const void*, int64_t, int), int64_t items, int64_t least,
                 Part part = kPartOther);
   // `pack`: of the rows to be packed yet, or null.
@@ -107,6 +110,10 @@ private:
   void attend_shared(const Chunked& c, const AttnUnit& u, AttnState* total, AttnState* partial);
   void hand_out(const AttnArgs& a, const AttnUnit& u, const AttnState* total);
   void arrive(const Chunked& c, const AttnPlan& plan, int32_t merge, AttnState* total);
+  // Attention as a baseline (executor_naive.cpp).
+  void plan_naive(const Op& op, const Step& step, AttnPlan* plan);
+  void schedule_naive(const Op& op, const AttnArgs& args);
+  template <int STAGE> static void run_naive(const void*, int64_t, int);
   // `best_of`: of how many columns only the best is wanted; 0: logits are.
   void head_phases(const int32_t* rows, int64_t count, int64_t best_of);
   void take_best(const int32_t* rows, const std::vector<int32_t>& which, int64_t vocab, SixfoldSampleResult* results);
@@ -148,6 +155,9 @@ private:
   std::vector<AttnPlan> plans_; // per KV group
   std::unique_ptr<std::atomic<int32_t>[]> arrivals_; // per merge, counted up through all layers
   int64_t arrivals_capacity_ = 0;
+  bool naive_ = false;
+  std::unique_ptr<float[]> scores_; // [token][head][score_stride_] of naive attention
+  int64_t scores_capacity_ = 0, score_stride_ = 0;
   std::vector<std::unique_ptr<Chunked>> chunked_;
   std::vector<Phase> phases_;
   std::vector<int32_t> row_slot_;

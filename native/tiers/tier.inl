@@ -14,4 +14,5 @@
 #include "../ops/rows.inl"
 #include "../ops/gemm.inl"
 #include "../ops/attention.inl"
+#include "../ops/attention_naive.inl"
 #include "../ops/peak.inl"

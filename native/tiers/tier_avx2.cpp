@@ -11,6 +11,6 @@ namespace {
 
 extern const Kernels kernels_avx2;
 const Kernels kernels_avx2 = {
-    "avx2", pack, gemm, rope_kv, attention, attention_merge, attention_finish, norm_add, peak};
+    "avx2", pack, gemm, rope_kv, attention, attention_merge, attention_finish, attention_naive, norm_add, peak};
 
 } // namespace sixfold

@@ -12,6 +12,6 @@ namespace {
 
 extern const Kernels kernels_avx512_bf16;
 const Kernels kernels_avx512_bf16 = {
-    "avx512_bf16", pack, gemm, rope_kv, attention, attention_merge, attention_finish, norm_add, peak};
+    "avx512_bf16", pack, gemm, rope_kv, attention, attention_merge, attention_finish, attention_naive, norm_add, peak};
 
 } // namespace sixfold

@@ -11,6 +11,6 @@ namespace {
 
 extern const Kernels kernels_avx512_vnni;
 const Kernels kernels_avx512_vnni = {
-    "avx512_vnni", pack, gemm, rope_kv, attention, attention_merge, attention_finish, norm_add, peak};
+    "avx512_vnni", pack, gemm, rope_kv, attention, attention_merge, attention_finish, attention_naive, norm_add, peak};
 
 } // namespace sixfold

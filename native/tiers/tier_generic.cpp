@@ -9,6 +9,6 @@ namespace {
 
 extern const Kernels kernels_generic;
 const Kernels kernels_generic = {
-    "generic", pack, gemm, rope_kv, attention, attention_merge, attention_finish, norm_add, peak};
+    "generic", pack, gemm, rope_kv, attention, attention_merge, attention_finish, attention_naive, norm_add, peak};
 
 } // namespace sixfold

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from sixfold import LLM, SamplingParams
 from sixfold.engine.kernels import ops
 from sixfold.engine.models.registry import sixfold_home
 
-GEMMA = Path(__file__).parents[1] / "golden" / "tiny" / "gemma3"
-"""Sliding windows of fewer tokens than most prompts have; without a tokenizer."""
 TINY = Path(__file__).parents[1] / "golden" / "tiny_gguf" / "tiny-llama.gguf"
 SYSTEM = "You are a helpful assistant who answers in one short paragraph. "
 WORDS = ("river", "stone", "lantern", "market", "winter", "engine", "copper", "violin")
@@ -30,6 +27,9 @@ CONFIGS = {
     "two threads": {"num_threads": 2},
     "no prefix cache": {"enable_prefix_caching": False},
     "static batching": {"batching": "static", "max_num_seqs": 8},
+    "dynamic batching": {"batching": "dynamic", "max_num_seqs": 8, "max_batch_delay_ms": 5},
+    "contiguous cache": {"kv_cache": "contiguous"},
+    "speculation": {"speculative": "suffix"},
     "forced preemption": {"preempt_every": 3},
 }
 
@@ -129,20 +129,6 @@ def smollm2() -> str:
 @pytest.mark.parametrize("isa", ops.tiers())
 def test_tiny_model(kind, isa):
     check(str(TINY), kind, 16, 12, isa=isa, dtype="int8")
-
-
-@pytest.fixture(scope="module")
-def gemma(tmp_path_factory) -> str:
-    """The tiny Gemma 3 with a tokenizer: one token a byte."""
-    folder = tmp_path_factory.mktemp("gemma3")
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).symlink_to(GEMMA / name)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return str(folder)
 
 
 @pytest.mark.parametrize("isa", ops.tiers())

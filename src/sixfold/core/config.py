@@ -17,6 +17,7 @@ PARTIAL_SIZE = 512
 GROUP_SIZE = 32
 """Weights, and activations, per quantisation scale along K."""
 
+SPECULATIVE = ("off", "ngram", "suffix", "self", "auto", "draft=MODEL")
 KV_CACHE_DTYPES = ("auto", "int8")
 DTYPES = ("auto", "f32", "bf16", "int8", "int4")
 ISA_TIERS = ("generic", "avx2", "avx512_vnni", "avx512_bf16")
@@ -41,6 +42,12 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     kv_cache_dtype: str = "auto"
     """What the KV cache holds: auto (bf16; f32 beside f32 weights), or int8 with a scale per token
     and head: twice the tokens in the same memory, half the bytes read per step."""
+    kv_cache: str = "paged"
+    """paged (blocks as they are needed), or contiguous (the baseline: max_model_len tokens are
+    reserved for each request, and nothing is shared)."""
+    attention: str = "flash"
+    """flash (tile by tile, scores are never written to memory), or naive (the baseline: all scores
+    in memory, then their softmax; sums in another order, so that a close call may differ)."""
     num_kv_blocks: int = 0
     """Exact number of KV blocks (tests, experiments); 0 derives it from kv_cache_memory_mb."""
     enable_prefix_caching: bool = True
@@ -48,7 +55,18 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     scheduling_policy: str = "fcfs"
     """fcfs, or priority (lower value first, then arrival)."""
     batching: str = "continuous"
-    """continuous, or static (the baseline: fill a batch, run it to its end)."""
+    """continuous, static (the baseline: fill a batch, run it to its end), or dynamic (static, but
+    wait for company first; for work that ends in one go, such as embeddings)."""
+    max_batch_delay_ms: int = 20
+    """Most milliseconds that a dynamic batch waits to be filled."""
+    speculative: str = "off"
+    """Guess tokens and check several in one step: off; ngram or suffix (what followed when the
+    same tokens came before: in the request, or with suffix in past outputs too); self (the same
+    weights in 4 bits guess); draft=MODEL (a smaller model of the same vocabulary does); auto
+    (suffix, and self for bf16 weights). Tokens stay the same; how many are guessed follows what it
+    costs and gains."""
+    num_speculative_tokens: int = 8
+    """Most tokens that are guessed at a time for a request."""
     num_threads: int = 0
     """Threads of the native pool; 0 takes what affinity and cgroup allow."""
     isa: str = "auto"
@@ -57,6 +75,13 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """On the first start on a CPU, try for a second how work is best cut; kept in the cache."""
     executor: str = "native"
     """native, or reference (NumPy: slow, obvious, needs no native module)."""
+    kv_events: str = ""
+    """Address (tcp://127.0.0.1:5557) at which blocks of the prefix cache are told of as they come
+    and go, over ZeroMQ in vLLM's format: for routers. Names the tokens of prompts."""
+    kv_events_replay: str = ""
+    """Address at which who has missed such events may ask for them again."""
+    trace_file: str = ""
+    """Write a timeline of steps and requests there, for Perfetto or chrome://tracing."""
     seed: int = 0
     """Seeds requests that bring none."""
     cache_dir: str = ""
@@ -66,11 +91,19 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, KV_CACHE_DTYPES)
         _one_of("scheduling_policy", self.scheduling_policy, ("fcfs", "priority"))
-        _one_of("batching", self.batching, ("continuous", "static"))
+        _one_of("batching", self.batching, ("continuous", "static", "dynamic"))
+        _one_of("attention", self.attention, ("flash", "naive"))
+        if self.attention == "naive" and self.kv_cache_dtype == "int8":
+            raise ConfigError("naive attention reads no 8-bit cache", "leave one of them out")
+        _one_of("kv_cache", self.kv_cache, ("paged", "contiguous"))
         _one_of("isa", self.isa, ("auto", *ISA_TIERS))
         _one_of("executor", self.executor, ("native", "reference"))
+        if not self.speculative.startswith("draft=") or self.speculative == "draft=":
+            _one_of("speculative", self.speculative, SPECULATIVE)
         for name, low, high in (
             ("max_model_len", 0, 1 << 20),
+            ("num_speculative_tokens", 1, 64),
+            ("max_batch_delay_ms", 0, 60_000),
             ("max_num_seqs", 1, 4096),
             ("max_num_batched_tokens", 1, 65536),
             ("kv_cache_memory_mb", 0, 1 << 24),

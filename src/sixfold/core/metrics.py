@@ -34,9 +34,19 @@ class EngineStats(msgspec.Struct, kw_only=True):
     """Counter: requests that lost their blocks and began anew."""
     num_steps: int = 0
     """Counter: steps run."""
+    num_drafts: int = 0
+    """Counter: times that tokens were guessed for a request."""
+    num_draft_tokens: int = 0
+    """Counter: tokens guessed."""
+    num_accepted_tokens: int = 0
+    """Counter: guessed tokens that were right."""
+    accepted_by_position: list[int] = []
+    """Counter per position in a draft: guessed tokens there that were right."""
+    wasted_seconds: float = 0.0
+    """Counter: time of steps for guessed tokens that were wrong."""
     step_seconds: dict[str, float] = {}
-    """Counter per part: where the time went while there was work; `python` is all that is not
-    native code."""
+    """Counter per part: where the time went while there was work; `draft` is guessing by a model,
+    `python` all else that is not native code."""
 
 
 class RequestTrace(msgspec.Struct, frozen=True, kw_only=True):

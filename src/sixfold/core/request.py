@@ -11,6 +11,7 @@ import msgspec
 
 from sixfold.core.errors import RequestError
 
+Pooling = Literal["mean", "last"]
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 
 MAX_LOGPROBS = 64
@@ -178,6 +179,8 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     priority: int = 0
     cache_salt: str = ""
     deadline: float | None = None
+    pooling: Pooling | None = None
+    """Not to generate: the prompt's hidden states are wanted as one vector, and end it."""
 
 
 class Logprob(msgspec.Struct, frozen=True):
@@ -189,13 +192,19 @@ class Logprob(msgspec.Struct, frozen=True):
 
 
 class Timings(msgspec.Struct, kw_only=True):
-    """Where a request's time went. Seconds, but for the two counters."""
+    """Where a request's time went. Seconds, but for the two counters.
+
+    `parts` add up to the whole time, those of `first_token` to the time to the first token: see
+    engine/attribution.py for their names.
+    """
 
     queue: float = 0.0
     prefill: float = 0.0
     decode: float = 0.0
     cached_tokens: int = 0
     preemptions: int = 0
+    parts: dict[str, float] = {}
+    first_token: dict[str, float] = {}
 
 
 class RequestDelta(msgspec.Struct, kw_only=True):
@@ -215,6 +224,8 @@ class RequestDelta(msgspec.Struct, kw_only=True):
     stop_reason: int | str | None = None
     error: str | None = None
     timings: Timings | None = None
+    embedding: bytes | None = None
+    """With `pooling`, the vector: float32, little-endian, of length 1."""
 
 
 class CompletionOutput(msgspec.Struct, kw_only=True):

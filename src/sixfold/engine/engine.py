@@ -10,17 +10,20 @@ from pathlib import Path
 
 import msgspec
 
-from sixfold.core.config import EngineConfig, ModelConfig
-from sixfold.core.errors import ModelError, RequestError
+from sixfold.core.config import BLOCK_SIZE, EngineConfig, ModelConfig
+from sixfold.core.errors import ConfigError, ModelError, RequestError
 from sixfold.core.metrics import EngineStats
 from sixfold.core.request import (
     EngineRequest,
     FinishReason,
     Logprob,
     RequestDelta,
+    Timings,
     check_token_ids,
 )
+from sixfold.engine.attribution import Attribution, StepTime
 from sixfold.engine.kernels.program import Program
+from sixfold.engine.kv_publisher import KVPublisher
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
@@ -36,13 +39,23 @@ from sixfold.engine.output import OutputState
 from sixfold.engine.runner.calibration import with_outliers
 from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
+from sixfold.engine.runner.pooling import Pooler
 from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInputBuilder
 from sixfold.engine.scheduler.config import SchedulerConfig
 from sixfold.engine.scheduler.output import SchedulerOutput
 from sixfold.engine.scheduler.scheduler import Scheduler
+from sixfold.engine.speculative.build import Target, build_speculator
+from sixfold.engine.speculative.speculator import Decoding, Drafting
+from sixfold.engine.trace import TraceFile
 
 DEFAULT_MAX_MODEL_LEN = 8192
+IDLE_SECONDS = 0.001
+"""Between looks at requests of which none may start yet."""
+
+
+Ready = tuple[RequestDelta, FinishReason | None]
+"""What goes out, and whether its request is over with it."""
 
 
 @dataclass(slots=True)
@@ -83,6 +96,10 @@ class LLMEngine:
         self._prompt_tokens = self._batched_tokens = self._steps = 0
         self._busy_seconds = 0.0
         self._busy_since: float | None = None
+        self._attribution = Attribution()
+        self._trace = TraceFile(config.trace_file) if config.trace_file else None
+        self._step_ended = time.monotonic()
+        self._booked = self._spent()
 
     def _build(
         self, program: Program, weights: Weights, checkpoint: Checkpoint, cache_dir: Path
@@ -91,12 +108,24 @@ class LLMEngine:
         executor, num_blocks = build_executor(
             program, weights, config, self.max_model_len, cache_dir
         )
+        reserved = self.max_model_len if config.kv_cache == "contiguous" else 0
+        if reserved > (min(num_blocks) - 1) * BLOCK_SIZE:
+            raise ConfigError(
+                f"a contiguous KV cache of {min(num_blocks) - 1} blocks has no room for a request "
+                f"of {reserved} tokens",
+                "raise --kv-cache-memory-mb, or lower --max-model-len",
+            )
         kv = KVCacheManager(
             groups=program.kv_groups,
             num_blocks=num_blocks,
             model_key=f"{checkpoint.content_key}-{self.dtype}-{config.kv_cache_dtype}",
-            enable_prefix_caching=config.enable_prefix_caching,
+            enable_prefix_caching=config.enable_prefix_caching and not reserved,
+            reserved_tokens=reserved,
         )
+        self._publisher = (
+            KVPublisher(config.kv_events, config.kv_events_replay) if (config.kv_events) else None
+        )
+        self._events = kv.tell() if self._publisher is not None else None
         self._scheduler = Scheduler(
             SchedulerConfig(
                 max_num_seqs=config.max_num_seqs,
@@ -104,13 +133,21 @@ class LLMEngine:
                 max_model_len=self.max_model_len,
                 policy=config.scheduling_policy,
                 batching=config.batching,
+                max_batch_delay=config.max_batch_delay_ms / 1e3,
             ),
             kv,
         )
         groups = len(program.kv_groups)
         builder = StepInputBuilder(groups, config.max_num_seqs, self.max_model_len)
         sampling = SamplingBatch(config.max_num_seqs, self.eos_token_ids, config.seed)
-        self._runner = ModelRunner(executor, builder, sampling)
+        pooler = Pooler(program, weights, executor.value)
+        self._runner = ModelRunner(executor, builder, sampling, pooler)
+        self._speculator = build_speculator(
+            Target(
+                config, checkpoint, self.tokenizer, program, self.dtype, executor, num_blocks,
+                builder, sampling, self.max_model_len, cache_dir,
+            )
+        )  # fmt: skip
 
     def add_request(self, request: EngineRequest) -> None:
         """Queue a request. Raises RequestError; the engine is as before then."""
@@ -123,12 +160,17 @@ class LLMEngine:
             state.prompt_logprobs = [None]
         self._scheduler.add(request)
         self._live[request.request_id] = state
+        now = time.monotonic()
+        self._attribution.add(request.request_id, request.arrival_time or now, now)
         self._prompt_tokens += len(request.prompt_token_ids)
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its blocks, whatever it was doing. Unknown ids are ignored."""
-        if self._live.pop(request_id, None) is not None:
+        live = self._live.pop(request_id, None)
+        if live is not None:
             self._scheduler.abort(request_id)
+            self._forget_drafts(request_id, live)
+            self._attribution.forget(request_id)
 
     def step(self) -> list[RequestDelta]:
         """Run one step and say what it gave: schedule -> execute -> update -> outputs."""
@@ -141,16 +183,74 @@ class LLMEngine:
         return deltas
 
     def _step(self) -> list[RequestDelta]:
-        output = self._scheduler.schedule(time.monotonic())
+        began = time.monotonic()
+        drafts = self._plan_drafts()
+        output = self._scheduler.schedule(began, drafts)
         deltas = [self._expire(request_id) for request_id in output.expired]
         self._batched_tokens = output.num_batched_tokens
         if output.chunks:
             self._steps += 1
-            result = self._runner.execute(output.chunks, self._view)
-            sampled = {name: [token.token_id] for name, token in result.sampled.items()}
+            result = self._execute(output)
+            sampled = {
+                name: [token.token_id for token in tokens]
+                for name, tokens in result.sampled.items()
+            }
             self._scheduler.update_from_output(output, sampled, time.monotonic())
-            deltas += self._outputs(output, result)
+            text_began = time.monotonic()
+            ready = self._outputs(result)
+            self._book(output, result, began, text_began)
+            deltas += [d if reason is None else self._finish(d, reason) for d, reason in ready]
+            self._publish()
+        elif not deltas:
+            time.sleep(IDLE_SECONDS)  # a dynamic batch waits for company
         return deltas
+
+    def _book(
+        self, output: SchedulerOutput, result: StepResult, began: float, text_began: float
+    ) -> None:
+        """Say where the step's time went: to its requests, and to the trace."""
+        spent, ended = self._spent(), time.monotonic()
+        forward, sampling, drafting, wasted = (
+            after - before for after, before in zip(spent, self._booked, strict=True)
+        )
+        step = StepTime(
+            self._step_ended, began, ended, forward, sampling, drafting, wasted, ended - text_began
+        )
+        self._attribution.step(output, result.sampled, step)
+        if self._trace is not None:
+            self._trace.step(output, step)
+        self._booked, self._step_ended = spent, ended
+
+    def _spent(self) -> tuple[float, float, float, float]:
+        """Seconds so far: forward, sampling, drafting, and of forward in vain."""
+        seconds = self._runner.seconds()
+        sampling = seconds.get("sampling", 0.0)
+        counted = Drafting() if self._speculator is None else self._speculator.counted
+        forward = sum(seconds.values()) - sampling
+        return forward, sampling, counted.seconds, counted.wasted_seconds
+
+    def _plan_drafts(self) -> dict[str, int]:
+        if self._speculator is None:
+            return {}
+        decoding = [Decoding(live.request, live.output) for live in self._live.values()
+                    if live.output]  # fmt: skip
+        if not decoding:
+            return {}
+        waiting = sum(len(live.request.prompt_token_ids) for live in self._live.values()
+                      if not live.output)  # fmt: skip
+        room = max(0, self.config.max_num_batched_tokens - len(decoding))
+        return self._speculator.plan(decoding, min(waiting, room))
+
+    def _execute(self, output: SchedulerOutput) -> StepResult:
+        speculator = self._speculator
+        if speculator is None:
+            return self._runner.execute(output.chunks, self._view)
+        speculator.fill(output.chunks, self._drafting)
+        began = time.perf_counter()
+        result = self._runner.execute(output.chunks, self._view)
+        counts = {name: len(tokens) for name, tokens in result.sampled.items()}
+        speculator.learn(output.chunks, counts, time.perf_counter() - began)
+        return result
 
     def has_unfinished(self) -> bool:
         """True while a request is queued or running."""
@@ -158,12 +258,21 @@ class LLMEngine:
 
     def reset_prefix_cache(self) -> bool:
         """Forget cached prefixes; blocks in use stay. True if it was done."""
-        return self._scheduler.reset_prefix_cache()
+        done = self._scheduler.reset_prefix_cache()
+        self._publish()
+        return done
+
+    def _publish(self) -> None:
+        if self._publisher is not None and self._events is not None:
+            self._publisher.publish(self._events.take())
 
     def stats(self) -> EngineStats:
         """Counters since the start, and gauges of now."""
         s = self._scheduler.stats()
         seconds = self._runner.seconds()
+        drafting = Drafting() if self._speculator is None else self._speculator.counted
+        if self._speculator is not None:
+            seconds["draft"] = drafting.seconds
         seconds["python"] = max(0.0, self._busy_seconds - sum(seconds.values()))
         return EngineStats(
             num_requests_running=s.running,
@@ -176,6 +285,11 @@ class LLMEngine:
             num_preemptions=s.preemptions,
             num_batched_tokens=self._batched_tokens,
             num_steps=self._steps,
+            num_drafts=drafting.drafts,
+            num_draft_tokens=drafting.tokens,
+            num_accepted_tokens=drafting.accepted,
+            accepted_by_position=list(drafting.accepted_at),
+            wasted_seconds=drafting.wasted_seconds,
             step_seconds=seconds,
         )
 
@@ -198,53 +312,75 @@ class LLMEngine:
         live = self._live[request_id]
         return RequestView(live.request, live.output)
 
+    def _drafting(self, request_id: str) -> Decoding:
+        live = self._live[request_id]
+        return Decoding(live.request, live.output)
+
+    def _forget_drafts(self, request_id: str, live: _Live) -> None:
+        if self._speculator is not None:
+            self._speculator.forget(request_id, live.output)
+
     def _expire(self, request_id: str) -> RequestDelta:
-        self._live.pop(request_id, None)
+        live = self._live.pop(request_id)
+        self._forget_drafts(request_id, live)
         return RequestDelta(
             request_id=request_id,
             finish_reason="deadline",
             error="the request's deadline passed",
-            timings=self._scheduler.timings(request_id),
+            timings=self._timings(live.request),
         )
 
-    def _outputs(self, output: SchedulerOutput, result: StepResult) -> list[RequestDelta]:
+    def _outputs(self, result: StepResult) -> list[Ready]:
         for request_id, scores in result.prompt_logprobs.items():
             known = self._live[request_id].prompt_logprobs
             if known is not None:
                 # A preempted request computes its prompt again: keep what was sent in order.
                 known.extend(scores[p] for p in sorted(scores) if p == len(known) or p > len(known))
-        return [self._advance(request_id, token) for request_id, token in result.sampled.items()]
+        ready = [self._advance(name, tokens) for name, tokens in result.sampled.items()]
+        for request_id, vector in result.embeddings.items():
+            ready.append((RequestDelta(request_id=request_id, embedding=vector), "stop"))
+        return ready
 
-    def _advance(self, request_id: str, token: SampledToken) -> RequestDelta:
-        """Add a token to its request; finish the request where it ends."""
+    def _advance(self, request_id: str, tokens: list[SampledToken]) -> Ready:
+        """Add tokens to their request, as far as it goes."""
         live = self._live[request_id]
-        if token.failed:
-            return self._finish(
-                RequestDelta(request_id=request_id, error="the model gave no finite logits"),
-                "error",
-            )
-        live.output.append(token.token_id)
-        self._generated += 1
-        text, reason, stop_reason = live.text.push(token.token_id)
-        if reason is None and self._scheduler.reached_max_len(request_id):
-            reason, text = "length", text + live.text.flush()
-        delta = RequestDelta(
-            request_id=request_id,
-            token_ids=[token.token_id],
-            text=text,
-            logprobs=[token.logprobs] if token.logprobs is not None else None,
-            stop_reason=stop_reason,
-        )
-        if len(live.output) == 1:
+        delta = RequestDelta(request_id=request_id)
+        if not live.output:
             delta.prompt_logprobs = live.prompt_logprobs
-        return delta if reason is None else self._finish(delta, reason)
+        for token in tokens:
+            if token.failed:
+                delta.error = "the model gave no finite logits"
+                return delta, "error"
+            live.output.append(token.token_id)
+            self._generated += 1
+            text, reason, delta.stop_reason = live.text.push(token.token_id)
+            delta.token_ids.append(token.token_id)
+            delta.text += text
+            if token.logprobs is not None:
+                delta.logprobs = [*(delta.logprobs or ()), token.logprobs]
+            if reason is not None:
+                return delta, reason
+        if self._scheduler.reached_max_len(request_id):
+            delta.text += live.text.flush()
+            return delta, "length"
+        return delta, None
 
     def _finish(self, delta: RequestDelta, reason: FinishReason) -> RequestDelta:
         delta.finish_reason = reason
         self._scheduler.finish(delta.request_id)
-        delta.timings = self._scheduler.timings(delta.request_id)
-        del self._live[delta.request_id]
+        live = self._live.pop(delta.request_id)
+        self._forget_drafts(delta.request_id, live)
+        delta.timings = self._timings(live.request)
         return delta
+
+    def _timings(self, request: EngineRequest) -> Timings:
+        """Of a request that is over."""
+        name, now = request.request_id, time.monotonic()
+        timings = self._scheduler.timings(name)
+        self._attribution.end(name, now, timings)
+        if self._trace is not None:
+            self._trace.request(name, request.arrival_time or now, now, timings)
+        return timings
 
 
 def _max_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:

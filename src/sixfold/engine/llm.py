@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import RequestError, SixfoldError
 from sixfold.core.request import (
     ChatMessage,
     CompletionOutput,
     EngineRequest,
+    Pooling,
     RequestDelta,
     RequestOutput,
     SamplingParams,
@@ -72,6 +76,42 @@ class LLM:
             for m in several
         ]
         return self.generate(prompts, sampling_params)
+
+    def embed(
+        self, prompts: Prompt | Sequence[Prompt], pooling: Pooling = "mean"
+    ) -> NDArray[np.float32]:
+        """float32 [prompts, E]: a vector of length 1 for each prompt, out of its hidden states.
+
+        `pooling`: the mean over all tokens, or the last token's state. Raises RequestError.
+        """
+        tokenizer, requests = self.engine.tokenizer, []
+        for prompt in _as_list(prompts):
+            ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+            requests.append(
+                EngineRequest(
+                    request_id=f"{next(self._ids)}", prompt_token_ids=ids, pooling=pooling,
+                    params=SamplingParams(max_tokens=1), arrival_time=time.monotonic(),
+                )
+            )  # fmt: skip
+        found: dict[str, bytes] = {}
+        try:
+            for request in requests:
+                self.engine.add_request(request)
+            while self.engine.has_unfinished():
+                for delta in self.engine.step():
+                    if delta.embedding is None:
+                        raise SixfoldError(f"a prompt failed: {delta.error}")
+                    found[delta.request_id] = delta.embedding
+        except BaseException:
+            for request in requests:
+                self.engine.abort(request.request_id)
+            raise
+        return np.stack([np.frombuffer(found[r.request_id], "<f4") for r in requests])
+
+    def score(self, query: Prompt, documents: Sequence[Prompt]) -> list[float]:
+        """How near each document is to the query: the cosine of their vectors, -1 to 1."""
+        vectors = self.embed([query, *documents])
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
 
     def _run(self, owners: dict[str, "_Job"]) -> None:
         while self.engine.has_unfinished():

@@ -46,7 +46,7 @@ PAGED = Card(
         "per request finds them (Kwon et al., 2023)."
     ),
     knobs={
-        "sixfold": Knob(""),
+        "sixfold": Knob("--kv-cache paged", "--kv-cache contiguous", True),
         "vllm": Knob(""),
         "sglang": Knob("--page-size"),
     },
@@ -73,5 +73,6 @@ PAGED = Card(
     },
     implemented="sixfold.engine.kvcache.manager.KVCacheManager",
     equality_test="tests/engine/kernels/test_attention.py::test_shared_and_recycled_blocks",
+    benchmark="benchmarks/strategies.py",
 )
 CARDS = (FLASH, PAGED)

@@ -30,11 +30,14 @@ DYNAMIC = Card(
     name="dynamic batching",
     family="batching",
     what="Waits a bounded time for more requests, then runs what has come as one static batch.",
-    knobs={},
+    knobs={"sixfold": Knob("--batching dynamic", "--batching static")},
     bottleneck="Memory bandwidth, at arrivals too sparse to fill a static batch.",
     symptom="Steps run nearly empty although requests arrive close together.",
     metric="tokens per second at a bounded TTFT",
-    pays="Models without a step of their own to join (classifiers, encoders).",
+    pays=(
+        "Work that ends in one go and comes in clumps (embeddings, ranking, classifiers): the "
+        "first of a clump waits a moment and takes the others along."
+    ),
     not_when="The engine can batch continuously: waiting then only adds latency.",
     costs=(
         "Latency: a request that comes alone waits for the whole window, and one that shares a "
@@ -48,6 +51,9 @@ DYNAMIC = Card(
             "clumps: a bounded wait turns a clump into one batch."
         ),
     },
+    implemented="sixfold.engine.scheduler.policy.BatchAtATime",
+    equality_test="tests/engine/test_invariance.py::test_tiny_model",
+    benchmark="benchmarks/strategies.py",
 )
 CONTINUOUS = Card(
     name="continuous batching",

@@ -46,10 +46,12 @@ SPECULATIVE = Card(
     name="speculative decoding",
     family="prefill and decode",
     what=(
-        "A small draft model proposes several tokens; the model checks them in one step and keeps "
-        "those it would have sampled (Leviathan et al., 2023)."
+        "A small draft model, or what followed when the same tokens came before, proposes several "
+        "tokens; the model checks them in one step and keeps those it would have sampled "
+        "(Leviathan et al., 2023)."
     ),
     knobs={
+        "sixfold": Knob("--speculative auto", "--speculative off"),
         "vllm": Knob("--speculative-config", ""),
         "sglang": Knob("--speculative-algorithm", ""),
         "llamacpp": Knob("--spec-draft-model", ""),
@@ -80,6 +82,11 @@ SPECULATIVE = Card(
             "reads weights and cache once. With many at once it makes things worse."
         ),
     },
+    implemented="sixfold.engine.speculative.speculator.Speculator",
+    equality_test=(
+        "tests/engine/test_speculation.py::test_all_ways_to_sample_give_what_they_give_without"
+    ),
+    benchmark="benchmarks/speculation.py",
 )
 DISAGGREGATION = Card(
     name="prefill-decode disaggregation",

@@ -7,6 +7,7 @@ Tokens depend on the request's seed and the position only: that is the oracle. T
 
 from collections import Counter
 from dataclasses import dataclass, field
+from random import Random
 
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.core.errors import RequestError
@@ -40,6 +41,8 @@ class World:
     max_model_len: int = 320
     policy: str = "fcfs"
     batching: str = "continuous"
+    delay: float = 3.0
+    reserves: bool = False
     caching: bool = True
     hasher: Hasher | None = None
 
@@ -48,8 +51,9 @@ class World:
             [Group(window) for window in self.windows],
             [self.num_blocks + 1] * len(self.windows),
             "model",
-            self.caching,
+            self.caching and not self.reserves,
             self.hasher,
+            self.max_model_len if self.reserves else 0,
         )
 
     def config(self) -> SchedulerConfig:
@@ -59,6 +63,7 @@ class World:
             max_model_len=self.max_model_len,
             policy=self.policy,
             batching=self.batching,
+            max_batch_delay=self.delay,
         )
 
 
@@ -107,6 +112,7 @@ class Simulation:
         self.submitted = 0
         self.preemptions = 0
         self.num_computed_tokens = 0
+        self.num_accepted = 0
         self.computed: Counter[int] = Counter()
         width = world.max_model_len // BLOCK_SIZE + 2
         groups = range(len(world.windows))
@@ -150,10 +156,18 @@ class Simulation:
         self._end(name, "abort")
         self.check()
 
-    def step(self, abort_before_update: bool = False, fails: bool = False) -> SchedulerOutput:
-        """schedule -> execute -> update -> finish, with a fault in between if asked."""
+    def step(
+        self, abort_before_update: bool = False, fails: bool = False, guess: int | None = None
+    ) -> SchedulerOutput:
+        """schedule -> execute -> update -> finish, with a fault in between if asked.
+
+        `guess` seeds what is drafted: for some requests some tokens, right and wrong ones.
+        """
         self.now += 1.0
-        output = self.scheduler.schedule(self.now)
+        rng = Random(guess)
+        drafts = {name: rng.randint(0, 40) for name in self.live} if guess is not None else {}
+        output = self.scheduler.schedule(self.now, drafts)
+        self._guess(output, rng)
         for name in output.expired:
             job = self.live[name]
             assert job.request.deadline is not None and job.request.deadline <= self.now
@@ -184,10 +198,19 @@ class Simulation:
             output = self.step()
             # A step that only sees a request expire has got on, too.
             idle = 0 if output.chunks or output.expired else idle + 1
-            assert idle < 2, "nothing runs though requests wait"
+            patience = self.world.delay if self.world.batching == "dynamic" else 0
+            assert idle < 2 + patience, "nothing runs though requests wait"
         assert not self.live, "a request never ends"
         assert not self.scheduler.has_unfinished()
         assert all(pool.num_used == 0 for pool in self.kv.pools)
+
+    def _guess(self, output: SchedulerOutput, rng: Random) -> None:
+        for chunk in output.chunks:
+            job = self.live[chunk.request_id]
+            for i in range(chunk.num_drafted):
+                right = oracle_token(job.seed, len(job.tokens) + i)
+                guess = right if rng.random() < 0.8 else (right + 1) % VOCABULARY
+                chunk.token_ids[len(chunk.token_ids) - chunk.num_drafted + i] = guess
 
     def _fail(self, output: SchedulerOutput) -> None:
         """The step breaks half way: its blocks hold rubbish, its requests are aborted."""
@@ -205,27 +228,36 @@ class Simulation:
         for chunk in output.chunks:
             job = self.live[chunk.request_id]
             fingerprints(job.request.cache_salt, job.tokens, job.prints)
+            prints = self._prints(chunk, job)
             for group, changes in enumerate(chunk.new_blocks):
                 for index, block in changes:
                     self.tables[group][chunk.slot][index] = block
             for group in range(len(self.world.windows)):
-                self._write(group, chunk, job)
+                self._write(group, chunk, prints)
             self.num_computed_tokens += len(chunk.token_ids)
         for chunk in output.chunks:
             for group, window in enumerate(self.world.windows):
-                self._read(group, window, chunk, self.live[chunk.request_id])
+                prints = self._prints(chunk, self.live[chunk.request_id])
+                self._read(group, window, chunk, prints)
 
-    def _write(self, group: int, chunk: ScheduledChunk, job: Job) -> None:
+    def _prints(self, chunk: ScheduledChunk, job: Job) -> list[int]:
+        """Fingerprints of the request's tokens and of those guessed."""
+        guessed = chunk.token_ids[len(chunk.token_ids) - chunk.num_drafted :]
+        return fingerprints(job.request.cache_salt, job.tokens + guessed, list(job.prints))
+
+    def _write(self, group: int, chunk: ScheduledChunk, prints: list[int]) -> None:
         table, pool = self.tables[group][chunk.slot], self.kv.pools[group]
         for position in range(chunk.start, chunk.start + len(chunk.token_ids)):
             block = table[position // BLOCK_SIZE]
             assert block != 0, "a token without a block"
             assert not pool.is_cached(block), "a cached block is written"
-            self.memory[group][block][position % BLOCK_SIZE] = job.prints[position]
+            self.memory[group][block][position % BLOCK_SIZE] = prints[position]
             if group == 0 and position % BLOCK_SIZE == BLOCK_SIZE - 1:
-                self.computed[job.prints[position]] += 1
+                self.computed[prints[position]] += 1
 
-    def _read(self, group: int, window: int | None, chunk: ScheduledChunk, job: Job) -> None:
+    def _read(
+        self, group: int, window: int | None, chunk: ScheduledChunk, prints: list[int]
+    ) -> None:
         end = chunk.start + len(chunk.token_ids)
         first = 0 if window is None else max(0, chunk.start - window + 1)
         table = self.tables[group][chunk.slot]
@@ -235,16 +267,20 @@ class Simulation:
             assert table[index] != 0, "a visible block is missing"
             held = self.memory[group][table[index]][low:high]
             base = index * BLOCK_SIZE
-            assert held == job.prints[base + low : base + high], "a stranger's block is read"
+            assert held == prints[base + low : base + high], "a stranger's block is read"
 
     def _update(self, output: SchedulerOutput) -> None:
         sampled = {}
         for chunk in output.chunks:
             job = self.live.get(chunk.request_id)
             if job is not None and chunk.samples:
-                token = oracle_token(job.seed, len(job.tokens))
-                job.tokens.append(token)
-                sampled[chunk.request_id] = [token]
+                guessed = chunk.token_ids[len(chunk.token_ids) - chunk.num_drafted :]
+                new = [oracle_token(job.seed, len(job.tokens))]
+                while len(new) <= len(guessed) and guessed[len(new) - 1] == new[-1]:
+                    new.append(oracle_token(job.seed, len(job.tokens) + len(new)))
+                job.tokens += new
+                self.num_accepted += len(new) - 1
+                sampled[chunk.request_id] = new
         self.scheduler.update_from_output(output, sampled, self.now + 0.5)
         for name in sampled:
             job = self.live[name]
@@ -279,8 +315,11 @@ class Simulation:
         decoding = []
         for chunk in chunks:
             job, end = self.live[chunk.request_id], chunk.start + len(chunk.token_ids)
-            assert chunk.token_ids and chunk.token_ids == job.tokens[chunk.start : end]
-            assert chunk.samples == (end == len(job.tokens))
+            known = end - chunk.num_drafted
+            assert known > chunk.start, "a token of its own comes first"
+            assert chunk.token_ids[: known - chunk.start] == job.tokens[chunk.start : known]
+            assert chunk.samples == (known == len(job.tokens))
+            assert chunk.num_drafted == 0 or chunk.samples
             scores = job.request.params.prompt_logprobs is not None and not job.output
             assert chunk.prompt_logprobs == scores
             state = self.scheduler._requests[chunk.request_id]

@@ -32,7 +32,7 @@ worlds = st.builds(
     budget=st.sampled_from([3, 16, 31, 32, 33, 64, 100, 200]),
     max_model_len=st.sampled_from([200, 256, 320]),
     policy=st.sampled_from(["fcfs", "priority"]),
-    batching=st.sampled_from(["continuous", "continuous", "static"]),
+    batching=st.sampled_from(["continuous", "continuous", "static", "dynamic"]),
     caching=st.sampled_from([True, True, True, False]),
     hasher=st.sampled_from(
         [None, None, None, lambda parent, tokens: bytes([sum(parent + tokens) & 7])]
@@ -105,14 +105,22 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.sim.step()
 
     @precondition(lambda self: self.sim.live)
-    @rule()
-    def step_with_abort(self) -> None:
-        self.sim.step(abort_before_update=True)
+    @rule(count=st.integers(1, 20), seed=st.integers(0, 1000))
+    def steps_with_guesses(self, count, seed) -> None:
+        for number in range(count):
+            if not self.sim.live:
+                break
+            self.sim.step(guess=seed + number)
 
     @precondition(lambda self: self.sim.live)
-    @rule()
-    def step_that_fails(self) -> None:
-        self.sim.step(fails=True)
+    @rule(guess=st.sampled_from([None, 1, 2]))
+    def step_with_abort(self, guess) -> None:
+        self.sim.step(abort_before_update=True, guess=guess)
+
+    @precondition(lambda self: self.sim.live)
+    @rule(guess=st.sampled_from([None, 3, 4]))
+    def step_that_fails(self, guess) -> None:
+        self.sim.step(fails=True, guess=guess)
 
     @precondition(lambda self: self.sim.live)
     @rule(data=st.data())

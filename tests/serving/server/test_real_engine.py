@@ -1,10 +1,13 @@
 """`sixfold serve` on a tiny model, native executor: HTTP says what `LLM.generate` says here."""
 
+import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from server_harness import Server, events, serving
 
@@ -235,3 +238,66 @@ def test_stop_strings(both: Both, keep: bool) -> None:
     assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
     as_text = both.complete(PROMPTS[0], **(fields | {"stop": stop})).choices[0]
     assert as_text.text == told.text
+
+
+def test_embeddings_are_those_of_this_process(both: Both) -> None:
+    expected = both.llm.embed(PROMPTS)
+    for encoding in ("float", "base64"):
+        body = {"input": PROMPTS, "encoding_format": encoding}
+        answer = both.server.post("/v1/embeddings", body)
+        assert answer.status_code == 200, answer.text
+        found = msgspec.json.decode(answer.content, type=responses.EmbeddingResponse)
+        vectors = [
+            np.frombuffer(base64.b64decode(one.embedding), "<f4")
+            if isinstance(one.embedding, str) else np.array(one.embedding)
+            for one in found.data
+        ]  # fmt: skip
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+        sizes = sum(len(both.tokenizer.encode(text)) for text in PROMPTS)
+        assert found.usage.prompt_tokens == found.usage.total_tokens == sizes
+
+
+def test_shorter_embeddings_have_length_one_again(both: Both) -> None:
+    body = {"input": "hello", "dimensions": 8, "pooling": "last"}
+    answer = both.server.post("/v1/embeddings", body)
+    vector = np.array(answer.json()["data"][0]["embedding"])
+    whole = both.llm.embed("hello", "last")[0][:8]
+    np.testing.assert_allclose(vector, whole / np.linalg.norm(whole), atol=1e-6)
+    body = {"input": "hello", "dimensions": 1 << 19}
+    refused = both.server.post("/v1/embeddings", body)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "dimensions"
+
+
+def test_documents_come_back_nearest_first(both: Both) -> None:
+    documents = [*PROMPTS, "Once upon a time"]
+    expected = both.llm.score("Once upon a time", documents)
+    body = {"query": "Once upon a time", "documents": documents, "top_n": 2}
+    answer = both.server.post("/v1/rerank", body).json()
+    assert [one["index"] for one in answer["results"]] == [0, 3]
+    assert answer["results"][0]["document"]["text"] == documents[0]
+    assert answer["results"][0]["relevance_score"] == pytest.approx(expected[0], abs=1e-6)
+    bare = both.server.post("/v1/rerank", body | {"return_documents": False}).json()
+    assert "document" not in bare["results"][0]
+
+
+def test_scores_pair_texts(both: Both) -> None:
+    first, second = PROMPTS[:2]
+    expected = both.llm.score(first, [second, first])
+    body = {"text_1": first, "text_2": [second, first]}
+    answer = both.server.post("/score", body).json()
+    assert [one["score"] for one in answer["data"]] == pytest.approx(expected, abs=1e-6)
+    paired = both.server.post("/score", {"text_1": [second, first], "text_2": [second, first]})
+    assert [one["score"] for one in paired.json()["data"]] == pytest.approx([1, 1], abs=1e-6)
+    uneven = both.server.post("/score", {"text_1": [first] * 2, "text_2": [second] * 3})
+    assert uneven.status_code == 400 and uneven.json()["error"]["param"] == "text_1"
+
+
+def test_a_request_says_where_its_time_went(both: Both) -> None:
+    began = time.perf_counter()
+    answer = both.complete(PROMPTS[2], **GREEDY)
+    took = time.perf_counter() - began
+    parts = answer.timings.parts
+    assert {"http", "queue", "prefill", "decode"} <= set(parts)
+    assert 0 < sum(answer.timings.first_token.values()) < sum(parts.values()) <= took
+    page = both.server.get("/metrics").text
+    assert 'sixfold:request_seconds_total{model_name="' in page and 'part="decode"' in page

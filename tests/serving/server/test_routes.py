@@ -226,6 +226,11 @@ def test_every_route_is_known_here() -> None:
     assert {path for _, path, _ in ROUTES} == {
         "/v1/completions",
         "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/rerank",
+        "/v1/score",
+        "/score",
         "/v1/models",
         "/v1/models/{id:path}",
         "/tokenize",

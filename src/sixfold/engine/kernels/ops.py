@@ -25,7 +25,7 @@ from sixfold.engine.kernels.packing import (
     panel_bytes,
     round_up,
 )
-from sixfold.engine.kernels.program import Attention, Program
+from sixfold.engine.kernels.program import Attention, Logits, Program
 from sixfold.engine.kernels.rope import cos_sin
 from sixfold.engine.kernels.sampling import SAMPLE_PARAMS, SAMPLE_RESULT
 
@@ -61,13 +61,19 @@ class Weight(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NativeOptions:
-    """`max_positions` sizes the rotary tables; `keep_all` keeps every value for tests."""
+    """`max_positions` sizes the rotary tables; `keep_all` keeps every value for tests.
+
+    `cache_of`: a model of the same program, whose KV cache is this one's, too. `naive_attention`
+    writes all scores to memory, as a baseline; not for 8-bit caches.
+    """
 
     isa: str
     threads: int
     max_tokens: int
     max_positions: int
     keep_all: bool = False
+    cache_of: "NativeModel | None" = None
+    naive_attention: bool = False
 
 
 def tiers() -> tuple[str, ...]:
@@ -117,11 +123,15 @@ class NativeModel:
         if edit is not None:
             edit(self._lowered)
         self._model = _native.Model(options.isa, options.threads, options.max_tokens)
+        self._model.set_naive_attention(options.naive_attention)
         self._num_kv_blocks = list(num_kv_blocks)
         self._kv_dtype: KVDtype = kv_dtype
         self._keep: list[NDArray[np.generic]] = []
-        self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
-        self._pages = [PagesAhead(arena, _native.populate) for arena in self._arenas]
+        if options.cache_of is None:
+            self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
+            self._pages = [PagesAhead(arena, _native.populate) for arena in self._arenas]
+        else:
+            self._arenas, self._pages = options.cache_of._arenas, options.cache_of._pages
         self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
         self._tokens = 0
         self._forgotten = [0.0] * len(PARTS)
@@ -136,6 +146,11 @@ class NativeModel:
     def num_ops(self) -> int:
         """Lowered ops of a whole forward."""
         return len(self._lowered.ints)
+
+    @property
+    def kv_dtype(self) -> KVDtype:
+        """What its KV cache holds."""
+        return self._kv_dtype
 
     @property
     def num_kv_groups(self) -> int:
@@ -176,8 +191,12 @@ class NativeModel:
         return results
 
     def value(self, value_id: int) -> Float32:
-        """[T, width]: a value of the last forward (with keep_all, any)."""
-        buffer = self._lowered.value_buffers[value_id]
+        """[T, width]: what the head reads of the last forward (with keep_all, any value)."""
+        op, head = self._program.ops[-1], self._lowered.head
+        if isinstance(op, Logits) and head is not None and op.x.id == value_id:
+            buffer = head[0]
+        else:
+            buffer = self._lowered.value_buffers[value_id]
         return np.array(self._model.buffer(buffer, self._tokens))
 
     def uses(self, highest: Sequence[int]) -> None:

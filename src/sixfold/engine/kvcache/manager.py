@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.engine.kvcache.block_pool import NULL_BLOCK, BlockPool
+from sixfold.engine.kvcache.events import EventLog
 from sixfold.engine.kvcache.prefix_cache import (
     Hasher,
     Match,
@@ -37,6 +38,8 @@ class KVCacheManager:
 
     `model_key` must differ wherever keys and values do (content, dtype). Without prefix caching
     nothing is ever found. `hasher` replaces the keyed BLAKE2b of the prefix cache (tests).
+    `reserved_tokens`: so many are set aside for each sequence as it starts, whether it will need
+    them or not (the baseline that paging is held against).
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class KVCacheManager:
         model_key: str = "",
         enable_prefix_caching: bool = True,
         hasher: Hasher | None = None,
+        reserved_tokens: int = 0,
     ) -> None:
         assert len(groups) == len(num_blocks) > 0
         self.windows = [group.window for group in groups]
+        self._reserved = reserved_tokens
         self.prefix_cache: PrefixCacheBase
         self.pools: list[BlockPool] = []
         for group, count in enumerate(num_blocks):
@@ -96,7 +101,11 @@ class KVCacheManager:
         half way for want of them; windowed ones for the first chunk, up to token `end`. At least
         `reserve` blocks must stay available in each pool.
         """
-        wanted = [self._num_blocks(g, len(tokens), end) for g in range(len(self.pools))]
+        if self._reserved:
+            reserve = 0  # nobody who runs will ask for more
+        known = max(len(tokens), self._reserved)
+        end = max(end, self._reserved)
+        wanted = [self._num_blocks(g, known, end) for g in range(len(self.pools))]
         for pool, table, count in zip(self.pools, match.tables, wanted, strict=True):
             revived = sum(b != NULL_BLOCK and pool.ref_count(b) == 0 for b in table)
             if pool.num_available - revived - (count - len(table)) < reserve:
@@ -116,17 +125,18 @@ class KVCacheManager:
         self.prefix_cache.attach(seq, tokens, match.num_blocks)
         return True
 
-    def grow(self, seq: KVSequence, start: int, end: int) -> bool:
+    def grow(self, seq: KVSequence, start: int, end: int, reserve: int = 0) -> bool:
         """Make room for tokens [start, end), about to be computed; False if there is none.
 
-        Blocks that no query from `start` on sees are freed either way.
+        Blocks that no query from `start` on sees are freed either way. At least `reserve` blocks
+        must stay available in each pool that gives one.
         """
         missing = []
         for group, pool in enumerate(self.pools):
             if self.windows[group] is not None:
                 self._drop_unseen(seq, group, start)
             count = -(-end // BLOCK_SIZE) - len(seq.tables[group])
-            if count > pool.num_available:
+            if count > 0 and count + reserve > pool.num_available:
                 return False
             missing.append(count)
         for group, count in enumerate(missing):
@@ -171,6 +181,13 @@ class KVCacheManager:
         """Forget all cached prefixes, at once. Running requests keep their blocks: True always."""
         self.prefix_cache.reset()
         return True
+
+    def tell(self) -> EventLog | None:
+        """From now on, tell what the prefix cache holds. None where there is none."""
+        if not isinstance(self.prefix_cache, PrefixCache):
+            return None
+        self.prefix_cache.log = EventLog()
+        return self.prefix_cache.log
 
     def shrink(self, count: int) -> int:
         """Take up to `count` available blocks of each pool out of service; least of the pools.

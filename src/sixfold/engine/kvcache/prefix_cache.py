@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.engine.kvcache.block_pool import NULL_BLOCK, BlockPool
+from sixfold.engine.kvcache.events import EventLog
 from sixfold.engine.kvcache.sequence import KVSequence, PrefixNode
 
 Hasher = Callable[[bytes, bytes], bytes]
@@ -128,6 +129,10 @@ class PrefixCache(PrefixCacheBase):
         self._model = model_key.encode()
         self._hash = hasher or blake2b_hasher(model_key)
         self._epoch = 0
+        self.log: EventLog | None = None
+        """Where changes are told, if anybody wants to know."""
+        # Layers that see everything decide what a hit is: theirs are the blocks that are told of.
+        self._told = next((g for g, window in enumerate(windows) if window is None), 0)
         self._clear()
 
     def _clear(self) -> None:
@@ -185,6 +190,9 @@ class PrefixCache(PrefixCacheBase):
                     self._held[group][block] = node
                     node.blocks[group] = block
                     node.refs += 1
+                    if self.log is not None and group == self._told:
+                        parent = node.parent.digest if node.parent is not None else b""
+                        self.log.stored(node.digest, parent or None, node.tokens)
         seq.num_registered = count
 
     def detach(self, seq: KVSequence) -> None:
@@ -201,6 +209,8 @@ class PrefixCache(PrefixCacheBase):
         """Forget the block; its node goes with the last one that needs it."""
         node = self._held[group].pop(block)
         node.blocks[group] = NULL_BLOCK
+        if self.log is not None and group == self._told:
+            self.log.removed(node.digest)
         self._drop_ref(node)
 
     def reset(self) -> None:
@@ -208,6 +218,8 @@ class PrefixCache(PrefixCacheBase):
         for pool, held in zip(self._pools, self._held, strict=True):
             for block in held:
                 pool.unmark_cached(block)
+        if self.log is not None:
+            self.log.cleared()
         self._epoch += 1
         self._clear()
 

@@ -46,6 +46,10 @@ class Executor(Protocol):
         """Sample rows of the last forward (target -1), or take their target's logprobs."""
         ...
 
+    def value(self, value_id: int) -> NDArray[np.float32]:
+        """[T, width]: what the output projection reads, of the last forward."""
+        ...
+
     def seconds(self) -> dict[str, float]:
         """Time spent in it so far, by part."""
         ...
@@ -68,6 +72,10 @@ class ReferenceExecutor:
         began = time.perf_counter()
         self._model.forward(step)
         self._seconds += time.perf_counter() - began
+
+    def value(self, value_id: int) -> NDArray[np.float32]:
+        """[T, width] of any value."""
+        return self._model.value(value_id)
 
     def seconds(self) -> dict[str, float]:
         """Its layers are not told apart."""
@@ -135,6 +143,7 @@ def build_executor(
         threads=config.num_threads or cpu.allowed_threads(),
         max_tokens=config.max_num_batched_tokens,
         max_positions=max_model_len,
+        naive_attention=config.attention == "naive",
     )
     model = ops.NativeModel(program, weights, num_blocks, kv_dtype, options)
     if config.autotune:

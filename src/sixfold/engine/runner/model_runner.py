@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sixfold.core.request import EngineRequest, Logprob
 from sixfold.engine.runner.executor import Executor
+from sixfold.engine.runner.pooling import Pooler
 from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInputBuilder
 from sixfold.engine.scheduler.output import ScheduledChunk
@@ -29,10 +30,15 @@ class SampledToken:
 
 @dataclass(slots=True)
 class StepResult:
-    """Per request id: the sampled token, and logprobs of prompt tokens (position -> entry)."""
+    """Per request id: its new tokens, and logprobs of prompt tokens (position -> entry).
 
-    sampled: dict[str, SampledToken] = field(default_factory=dict)
+    New is the sampled token, and before it those drafted ones that sampling gave, too.
+    """
+
+    sampled: dict[str, list[SampledToken]] = field(default_factory=dict)
     prompt_logprobs: dict[str, dict[int, list[Logprob]]] = field(default_factory=dict)
+    embeddings: dict[str, bytes] = field(default_factory=dict)
+    """Of requests that want one, once their prompts are whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,10 @@ class ModelRunner:
     """Turns chunks into tokens."""
 
     def __init__(
-        self, executor: Executor, builder: StepInputBuilder, sampling: SamplingBatch
+        self, executor: Executor, builder: StepInputBuilder, sampling: SamplingBatch, pooler: Pooler
     ) -> None:
         self._executor = executor
+        self._pooler = pooler
         self._builder = builder
         self._sampling = sampling
 
@@ -73,7 +80,25 @@ class ModelRunner:
             if chunk.prompt_logprobs:
                 first = int(step.query_start_loc[index])
                 self._score_prompt(chunk, first, view(chunk.request_id).request, result)
+        self._pool(chunks, step.query_start_loc.tolist(), view, result)
         return result
+
+    def _pool(
+        self, chunks: Sequence[ScheduledChunk], starts: list[int],
+        view: Callable[[str], RequestView], result: StepResult,
+    ) -> None:  # fmt: skip
+        hidden = None
+        for index, chunk in enumerate(chunks):
+            if chunk.samples:
+                continue
+            request = view(chunk.request_id).request
+            if request.pooling is None:
+                continue
+            if hidden is None:
+                hidden = self._pooler.hidden()
+            found = self._pooler.take(chunk, request, hidden[starts[index] : starts[index + 1]])
+            if found is not None:
+                result.embeddings[chunk.request_id] = found
 
     def _sample(
         self, chunks: list[ScheduledChunk], rows: Int32,
@@ -82,13 +107,23 @@ class ModelRunner:
         views = [view(chunk.request_id) for chunk in chunks]
         for chunk, v in zip(chunks, views, strict=True):
             self._sampling.start(chunk.slot, v.request)
-        params = self._sampling.records([c.slot for c in chunks], [v.output for v in views])
+        slots, outputs = [c.slot for c in chunks], [v.output for v in views]
+        if any(chunk.num_drafted for chunk in chunks):
+            drafts = [c.token_ids[len(c.token_ids) - c.num_drafted :] for c in chunks]
+            params = self._sampling.records(slots, outputs, drafts)
+            pairs = zip(rows, drafts, strict=True)
+            rows = np.concatenate([np.arange(end - len(some), end + 1) for end, some in pairs])
+        else:
+            drafts = [[]] * len(chunks)
+            params = self._sampling.records(slots, outputs)
         targets = np.full(len(rows), -1, np.int32)
         found = self._executor.sample(rows.astype(np.int32), targets, params)
-        tokens, status = found["token"].tolist(), found["status"].tolist()
-        for i, (chunk, v) in enumerate(zip(chunks, views, strict=True)):
-            logprobs = _logprobs(found[i]) if v.request.params.logprobs is not None else None
-            result.sampled[chunk.request_id] = SampledToken(tokens[i], logprobs, status[i] != 0)
+        at = 0
+        for chunk, v, draft in zip(chunks, views, drafts, strict=True):
+            some = found[at : at + len(draft) + 1]
+            logprobs = v.request.params.logprobs is not None
+            result.sampled[chunk.request_id] = _kept(some, draft, logprobs)
+            at += len(some)
 
     def _score_prompt(
         self, chunk: ScheduledChunk, first_row: int, request: EngineRequest, result: StepResult
@@ -107,6 +142,22 @@ class ModelRunner:
         scores = result.prompt_logprobs.setdefault(chunk.request_id, {})
         for i in range(count):
             scores[chunk.start + 1 + i] = _logprobs(found[i])
+
+
+def _kept(found: NDArray[np.void], draft: list[int], logprobs: bool) -> list[SampledToken]:
+    """Tokens as they would have come one by one: a row counts while all drafted before are right.
+
+    A row's token is drawn from the model's distribution with the request's random number for that
+    position, as it is without drafts: so what comes out is that very text, however it is sampled.
+    """
+    kept = []
+    rows = zip(found["token"].tolist(), found["status"].tolist(), strict=True)
+    for i, (token, status) in enumerate(rows):
+        scores = _logprobs(found[i]) if logprobs else None
+        kept.append(SampledToken(token, scores, status != 0))
+        if status or i == len(draft) or token != draft[i]:
+            break
+    return kept
 
 
 def _logprobs(found: np.void) -> list[Logprob]:

@@ -63,14 +63,59 @@ class SamplingBatch:
         if lists is not None:
             _point(record, lists)
 
-    def records(self, slots: Sequence[int], outputs: Sequence[Sequence[int]]) -> NDArray[np.void]:
-        """Records of `slots` for their next token; `outputs` are the tokens each has generated."""
-        for slot, output in zip(slots, outputs, strict=True):
-            record, lists = self._records[slot], self._lists[slot]
-            record["position"] = len(output)
-            if lists is not None:
-                _update(record, lists, output)
-        return self._records[list(slots)]
+    def records(
+        self,
+        slots: Sequence[int],
+        outputs: Sequence[Sequence[int]],
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> NDArray[np.void]:
+        """Records of `slots` for their next token; `outputs` are the tokens each has generated.
+
+        With `drafts`, tokens that may follow, a slot has a record for what comes behind each too.
+        """
+        if drafts is None:
+            for slot, output in zip(slots, outputs, strict=True):
+                self._set(slot, output)
+            return self._records[list(slots)]
+        found = np.empty(sum(map(len, drafts)) + len(slots), SAMPLE_PARAMS)
+        at = 0
+        for slot, output, draft in zip(slots, outputs, drafts, strict=True):
+            self._set(slot, output, draft)
+            for count in range(len(draft) + 1):
+                found[at] = self._behind(slot, len(output) + count)
+                at += 1
+        return found
+
+    def next_records(
+        self,
+        slots: Sequence[int],
+        outputs: Sequence[Sequence[int]],
+        drafts: Sequence[Sequence[int]],
+    ) -> NDArray[np.void]:
+        """Records for the one token behind each slot's output and draft, without logprobs."""
+        found = np.empty(len(slots), SAMPLE_PARAMS)
+        for i, (slot, output, draft) in enumerate(zip(slots, outputs, drafts, strict=True)):
+            self._set(slot, output, draft)
+            found[i] = self._behind(slot, len(output) + len(draft))
+        found["num_logprobs"] = -1
+        return found
+
+    def _set(self, slot: int, output: Sequence[int], draft: Sequence[int] = ()) -> None:
+        record, lists = self._records[slot], self._lists[slot]
+        record["position"] = len(output)
+        if lists is not None:
+            _update(record, lists, output, draft)
+
+    def _behind(self, slot: int, position: int) -> np.void:
+        """The slot's record as it is once `position` tokens are out. The lists hold them."""
+        lists = self._lists[slot]
+        record: np.void = self._records[slot]
+        record["position"] = position
+        if lists is not None:
+            record["num_banned"] = len(lists.banned) if position < lists.min_tokens else 0
+            if lists.penalised:
+                record["num_output"] = position
+        return record
 
     def params_for_prompt(self, count: int, num_logprobs: int) -> NDArray[np.void]:
         """Records for rows whose logprobs are asked for, not a token."""
@@ -112,18 +157,19 @@ def _point(record: np.void, lists: _Lists) -> None:
     record["num_output"] = 0
 
 
-def _update(record: np.void, lists: _Lists, output: Sequence[int]) -> None:
-    """Lift the ban once min_tokens are out; append what is new in `output`."""
-    if len(output) >= lists.min_tokens:
-        record["num_banned"] = 0
+def _update(record: np.void, lists: _Lists, output: Sequence[int], draft: Sequence[int]) -> None:
+    """Lift the ban once min_tokens are out; append what is new in `output`, then the draft."""
+    record["num_banned"] = len(lists.banned) if len(output) < lists.min_tokens else 0
     if not lists.penalised:
         return
-    if len(output) > len(lists.output):
-        grown = np.empty(2 * len(output), np.int32)
+    end = len(output) + len(draft)
+    if end > len(lists.output):
+        grown = np.empty(2 * end, np.int32)
         grown[: lists.num_output] = lists.output[: lists.num_output]
         lists.output = grown
         record["output_ids"] = grown.ctypes.data
     lists.output[lists.num_output : len(output)] = output[lists.num_output :]
+    lists.output[len(output) : end] = draft
     lists.num_output = len(output)
     record["num_output"] = len(output)
 

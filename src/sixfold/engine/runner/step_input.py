@@ -36,8 +36,18 @@ class StepInputBuilder:
         self.highest = [0] * num_groups
         """The highest block so far, of each KV group."""
 
+    def write_tables(self, chunks: Sequence[ScheduledChunk]) -> None:
+        """Take over what changed in the block tables. Doing so again changes nothing."""
+        for chunk in chunks:
+            for group, changes in enumerate(chunk.new_blocks):
+                table = self.block_tables[group]
+                for index, block in changes:
+                    table[chunk.slot, index] = block
+                    self.highest[group] = max(self.highest[group], block)
+
     def build(self, chunks: Sequence[ScheduledChunk]) -> StepInput:
         """Arrays for `chunks`, in their order."""
+        self.write_tables(chunks)
         tokens: list[int] = []
         positions: list[int] = []
         starts = [0]
@@ -48,11 +58,6 @@ class StepInputBuilder:
             positions += range(chunk.start, chunk.start + count)
             starts.append(len(tokens))
             slots.append(chunk.slot)
-            for group, changes in enumerate(chunk.new_blocks):
-                table = self.block_tables[group]
-                for index, block in changes:
-                    table[chunk.slot, index] = block
-                    self.highest[group] = max(self.highest[group], block)
         return StepInput(
             np.array(tokens, np.int32), np.array(positions, np.int32),
             np.array(starts, np.int32), np.array(slots, np.int32), self.block_tables,

@@ -17,15 +17,20 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     policy: str = "fcfs"
     """fcfs, or priority (lower value first, then arrival)."""
     batching: str = "continuous"
-    """continuous, or static (form a batch, run it to its end, form the next)."""
+    """continuous, static (form a batch, run it to its end, form the next), or dynamic (the same,
+    but wait until it is full or `max_batch_delay` is over)."""
+    max_batch_delay: float = 0.0
+    """Seconds that a dynamic batch waits for company, from its first request's arrival on."""
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "give at least 1")
+        if not self.max_batch_delay >= 0.0:
+            raise ConfigError(f"max_batch_delay is {self.max_batch_delay}", "give 0 or more")
         for name, known in (
             ("policy", ("fcfs", "priority")),
-            ("batching", ("continuous", "static")),
+            ("batching", ("continuous", "static", "dynamic")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(

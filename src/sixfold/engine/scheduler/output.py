@@ -28,6 +28,10 @@ class ScheduledChunk:
     Block id 0 clears an entry (out of the window). A request's first chunk brings all entries."""
     prompt_logprobs: bool = False
     """Logits of all rows are wanted: each row scores the prompt token behind it."""
+    num_drafted: int = 0
+    """Tokens at the end of `token_ids` that are guessed: each row from the one before them on is
+    sampled, and what is computed behind the first wrong one is void. Whoever drafts them fills
+    them in."""
 
 
 @dataclass(slots=True, eq=False)

@@ -59,7 +59,7 @@ class Admission(ABC):
     """Which waiting requests may start. Told of each step's beginning and of each end."""
 
     @abstractmethod
-    def begin_step(self, waiting: OrderedRequests) -> None:
+    def begin_step(self, waiting: OrderedRequests, now: float) -> None:
         """A new step looks at the waiting requests."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Admission(ABC):
 class ContinuousBatching(Admission):
     """Whoever is next, as soon as there is room (Yu et al., Orca, 2022)."""
 
-    def begin_step(self, waiting: OrderedRequests) -> None:
+    def begin_step(self, waiting: OrderedRequests, now: float) -> None:
         """Nothing to prepare."""
 
     def admits(self, state: RequestState) -> bool:
@@ -85,19 +85,25 @@ class ContinuousBatching(Admission):
         """Nothing to note."""
 
 
-class StaticBatching(Admission):
-    """The baseline: form a batch of up to `max_num_seqs`, run all of it to its end, then the next.
+class BatchAtATime(Admission):
+    """Form a batch of up to `max_num_seqs`, run all of it to its end, then the next.
 
-    Members still start step by step as the token budget allows, but nobody joins them.
+    Static batching, the baseline, takes whoever is there. With a delay it is dynamic, as in
+    Triton's batcher: it waits until the batch is full, or its first request has waited so long.
+    Members start step by step as the token budget allows, but nobody joins them.
     """
 
-    def __init__(self, max_num_seqs: int) -> None:
+    def __init__(self, max_num_seqs: int, max_delay: float) -> None:
         self._size = max_num_seqs
+        self._delay = max_delay
         self._members: set[RequestState] = set()
 
-    def begin_step(self, waiting: OrderedRequests) -> None:
+    def begin_step(self, waiting: OrderedRequests, now: float) -> None:
         """Form a batch if the last one is over."""
-        if not self._members:
+        if self._members:
+            return
+        full = len(waiting) >= self._size
+        if full or now - min(state.stamp for state in waiting) >= self._delay:
             self._members.update(waiting[i] for i in range(min(self._size, len(waiting))))
 
     def admits(self, state: RequestState) -> bool:
@@ -109,6 +115,8 @@ class StaticBatching(Admission):
         self._members.discard(state)
 
 
-def make_admission(batching: str, max_num_seqs: int) -> Admission:
-    """The policy of `SchedulerConfig.batching`."""
-    return StaticBatching(max_num_seqs) if batching == "static" else ContinuousBatching()
+def make_admission(batching: str, max_num_seqs: int, max_delay: float) -> Admission:
+    """The policy of `SchedulerConfig.batching`; `max_delay` in seconds, of dynamic batches."""
+    if batching == "continuous":
+        return ContinuousBatching()
+    return BatchAtATime(max_num_seqs, max_delay if batching == "dynamic" else 0.0)

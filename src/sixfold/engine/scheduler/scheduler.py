@@ -15,14 +15,17 @@ from heapq import heapify, heappop, heappush
 
 from sixfold.core.errors import RequestError
 from sixfold.core.request import EngineRequest, Timings
-from sixfold.engine.kvcache.manager import UNBOUNDED, KVCacheManager
+from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.kvcache.prefix_cache import Match
 from sixfold.engine.scheduler.config import SchedulerConfig
+from sixfold.engine.scheduler.limits import checked_max_len
 from sixfold.engine.scheduler.output import ScheduledChunk, SchedulerOutput, SchedulerStats
 from sixfold.engine.scheduler.policy import ORDERS, OrderedRequests, make_admission
 from sixfold.engine.scheduler.state import NO_CHUNK, Phase, RequestState
 
 __all__ = ["Scheduler", "SchedulerConfig"]
+
+NO_DRAFTS: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -38,7 +41,7 @@ class Scheduler:
         self._order = ORDERS[config.policy]
         # A decoding request takes one token of the budget: more could not all advance.
         self._max_running = min(config.max_num_seqs, config.max_num_batched_tokens)
-        self._admission = make_admission(config.batching, self._max_running)
+        self._admission = make_admission(config.batching, self._max_running, config.max_batch_delay)
         self._requests: dict[str, RequestState] = {}
         self._waiting = OrderedRequests()
         self._prefilling = OrderedRequests()
@@ -57,7 +60,11 @@ class Scheduler:
 
     def add(self, request: EngineRequest) -> None:
         """Queue a request. Raises RequestError if it could never run; nothing changes then."""
-        max_len = self._checked_max_len(request)
+        if request.request_id in self._requests:
+            raise RequestError("request_id is in use", "choose another", param="request_id")
+        # The last token is never computed, so it needs no room.
+        room = self._kv.max_tokens_alone(self._config.max_num_batched_tokens) + 1
+        max_len = checked_max_len(request, self._config.max_model_len, room)
         state = RequestState(
             request=request,
             order=(self._order(request), self._arrivals),
@@ -144,8 +151,11 @@ class Scheduler:
 
     # ---- the step
 
-    def schedule(self, now: float) -> SchedulerOutput:
-        """Hand out the token budget; `now` drops what is past its deadline and stamps timings."""
+    def schedule(self, now: float, drafts: Mapping[str, int] = NO_DRAFTS) -> SchedulerOutput:
+        """Hand out the token budget; `now` drops what is past its deadline and stamps timings.
+
+        `drafts`: tokens to be guessed for decoding requests, where budget and blocks are left.
+        """
         self._now = now
         self._ended.clear()
         for chunk in self._changed:
@@ -159,13 +169,16 @@ class Scheduler:
         # What was just preempted would only take its place again.
         if self._waiting and not self._preempted:
             self._schedule_waiting(output)
+        if drafts:
+            self._add_drafts(output, drafts)
         output.preempted, self._preempted = self._preempted, []
         return output
 
     def update_from_output(
         self, output: SchedulerOutput, sampled: Mapping[str, Sequence[int]], now: float
     ) -> None:
-        """Take in a step that was run: `sampled` has a list of one token per sampling request.
+        """Take in a step that was run: `sampled` has for each sampling request its new token, and
+        before it those drafted ones that were right.
 
         Requests that ended since `schedule` are passed over. One without an entry in `sampled`
         stays where it was.
@@ -181,11 +194,10 @@ class Scheduler:
             tokens = sampled.get(chunk.request_id)
             if tokens is None:
                 continue
-            (token,) = tokens
-            state.token_ids.append(token)
-            state.output.append(token)
+            state.token_ids += tokens
+            state.output += tokens
             if state.phase is Phase.DECODE:
-                state.num_computed = computed = chunk.start + 1
+                state.num_computed = computed = chunk.start + len(tokens)
                 if computed >= state.limit:
                     self._kv.commit(state.kv, state.token_ids, computed)
             else:
@@ -199,8 +211,29 @@ class Scheduler:
                 continue
             chunk = state.chunk
             chunk.start = state.num_computed
+            if chunk.num_drafted:
+                chunk.token_ids, chunk.num_drafted = [0], 0
             chunk.token_ids[0] = state.token_ids[-1]
             append(chunk)
+
+    def _add_drafts(self, output: SchedulerOutput, drafts: Mapping[str, int]) -> None:
+        """Places for guessed tokens behind decodes, out of what nobody else needs in this step."""
+        for chunk in output.chunks:
+            count = drafts.get(chunk.request_id, 0)
+            state = self._requests[chunk.request_id]
+            if not count or state.phase is not Phase.DECODE:
+                continue
+            budget = self._config.max_num_batched_tokens - output.num_batched_tokens
+            # The last token that it may have is sampled, not computed.
+            count = min(count, budget, state.max_len - 1 - len(state.token_ids))
+            end, kv = chunk.start + 1 + count, state.kv
+            if end > kv.capacity and self._kv.grow(kv, chunk.start, end, self.num_running):
+                self._tell_changes(state, chunk)
+            count = min(count, state.kv.capacity - chunk.start - 1)
+            if count > 0:
+                chunk.token_ids = [*chunk.token_ids, *[0] * count]
+                chunk.num_drafted = count
+                output.num_batched_tokens += count
 
     def _extend_decode(self, state: RequestState, output: SchedulerOutput) -> bool:
         """Get the next block; False if the request had to give way."""
@@ -219,7 +252,7 @@ class Scheduler:
                 self._append_prefill(state, count, output)
 
     def _schedule_waiting(self, output: SchedulerOutput) -> None:
-        self._admission.begin_step(self._waiting)
+        self._admission.begin_step(self._waiting, self._now)
         index = 0
         while index < len(self._waiting):
             state = self._waiting[index]
@@ -228,8 +261,10 @@ class Scheduler:
             if not self._admission.admits(state):
                 index += 1
                 continue
-            scores = state.scores_prompt
-            match = self._kv.no_match if scores else self._kv.match(state.kv, state.token_ids)
+            if state.needs_all:
+                match = self._kv.no_match
+            else:
+                match = self._kv.match(state.kv, state.token_ids)
             if match.in_flight:
                 index += 1
             elif not self._admit(state, match, output):
@@ -251,7 +286,7 @@ class Scheduler:
         if not state.was_admitted:
             state.was_admitted = True
             state.timings.cached_tokens = start
-            if not state.scores_prompt:
+            if not state.needs_all:
                 self._kv.count_lookup(len(tokens), start)
         self._append_prefill(state, count, output)
         return True
@@ -269,7 +304,7 @@ class Scheduler:
             slot=state.slot,
             start=start,
             token_ids=state.token_ids[start:end],
-            samples=end == len(state.token_ids),
+            samples=end == len(state.token_ids) and state.request.pooling is None,
             new_blocks=self._kv.take_changes(state.kv),
             prompt_logprobs=state.scores_prompt,
         )
@@ -299,7 +334,10 @@ class Scheduler:
             output.num_batched_tokens -= 1
 
     def _tell_changes(self, state: RequestState, chunk: ScheduledChunk) -> None:
-        chunk.new_blocks = self._kv.take_changes(state.kv)
+        found = self._kv.take_changes(state.kv)
+        chunk.new_blocks = [
+            [*told, *new] for told, new in zip(chunk.new_blocks, found, strict=True)
+        ]
         self._changed.append(chunk)
 
     def _computed(self, state: RequestState, num_computed: int) -> None:
@@ -359,30 +397,3 @@ class Scheduler:
         self._free_slots.append(state.slot)
         state.slot, state.chunk = -1, NO_CHUNK
         state.num_computed = state.limit = 0
-
-    def _checked_max_len(self, request: EngineRequest) -> int:
-        prompt = len(request.prompt_token_ids)
-        if request.request_id in self._requests:
-            raise RequestError("request_id is in use", "choose another", param="request_id")
-        if prompt == 0:
-            raise RequestError("the prompt is empty", "send at least one token", param="prompt")
-        if prompt >= self._config.max_model_len:
-            raise RequestError(
-                f"the prompt has {prompt} tokens; max_model_len is {self._config.max_model_len}",
-                "shorten it, or start the engine with a larger --max-model-len",
-                param="prompt",
-            )
-        max_tokens = request.params.max_tokens
-        wanted = prompt + (UNBOUNDED if max_tokens is None else max_tokens)
-        max_len = min(wanted, self._config.max_model_len)
-        # The last token is never computed, so it needs no room.
-        room = self._kv.max_tokens_alone(self._config.max_num_batched_tokens) + 1
-        if max_tokens is None and prompt < room:
-            return min(max_len, room)
-        if max_len > room:
-            raise RequestError(
-                f"prompt and output take up to {max_len} tokens; the KV cache holds {room - 1}",
-                "lower max_tokens, or start the engine with a larger --kv-cache-memory-mb",
-                param="max_tokens" if prompt < room else "prompt",
-            )
-        return max_len

@@ -47,6 +47,11 @@ class RequestState:
     timings: Timings = field(default_factory=Timings)
 
     @property
+    def needs_all(self) -> bool:
+        """All of the prompt must be computed, whatever of it is cached."""
+        return self.scores_prompt or self.request.pooling == "mean"
+
+    @property
     def scores_prompt(self) -> bool:
         """Prompt logprobs are still due, so that all of the prompt must be computed."""
         return self.request.params.prompt_logprobs is not None and not self.output

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from sixfold.serving.server import routes_admin, routes_openai
+from sixfold.serving.server import routes_admin, routes_openai, routes_pooling
 from sixfold.serving.server.limits import Gate
 from sixfold.serving.server.state import ServerState
 
@@ -15,6 +15,11 @@ Handler = Callable[[ServerState, Request], Awaitable[ASGIApp]]
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/completions", routes_openai.completions),
     ("POST", "/v1/chat/completions", routes_openai.chat_completions),
+    ("POST", "/v1/embeddings", routes_pooling.embeddings),
+    ("POST", "/v1/rerank", routes_pooling.rerank),
+    ("POST", "/rerank", routes_pooling.rerank),
+    ("POST", "/v1/score", routes_pooling.score),
+    ("POST", "/score", routes_pooling.score),
     ("GET", "/v1/models", routes_admin.models),
     ("GET", "/v1/models/{id:path}", routes_admin.model),
     ("POST", "/tokenize", routes_admin.tokenize),

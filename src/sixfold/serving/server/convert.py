@@ -165,28 +165,28 @@ def wants_usage(common: CommonFields) -> bool:
     return common.stream_options.include_usage
 
 
-def split_prompts(prompt: str | list[Any]) -> list[str | list[int]]:
+def split_prompts(prompt: str | list[Any], param: str = "prompt") -> list[str | list[int]]:
     """A string, token ids, or a list of either, as a list of prompts. Raises RequestError."""
     if isinstance(prompt, str):
-        return [check_text(prompt, "prompt")]
+        return [check_text(prompt, param)]
     kinds = {type(item) for item in prompt}
     if kinds == {int}:
         return [prompt]
     if len(kinds) != 1:
         raise RequestError(
-            "prompt is a string, a list of strings, token ids, or a list of lists of token ids",
+            f"{param} is a string, a list of strings, token ids, or a list of lists of token ids",
             "don't mix kinds, and don't send an empty list",
-            param="prompt",
+            param=param,
         )
     if len(prompt) > MAX_PROMPTS:
         raise RequestError(
             f"{len(prompt)} prompts in one request, but at most {MAX_PROMPTS} are taken",
             "split the request",
-            param="prompt",
+            param=param,
         )
     for item in prompt:
         if isinstance(item, str):
-            check_text(item, "prompt")
+            check_text(item, param)
     return prompt
 
 

@@ -16,12 +16,14 @@ from prometheus_client.metrics_core import Metric
 
 from sixfold.core.config import EngineConfig
 from sixfold.core.metrics import EngineStats
-from sixfold.core.request import RequestDelta
+from sixfold.core.request import RequestDelta, Timings
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-PRIVATE = ("model", "cache_dir")
+PRIVATE = ("model", "cache_dir", "trace_file", "kv_events", "kv_events_replay")
 STEP_SECONDS = "sixfold:step_seconds"
+PART_SECONDS = "sixfold:request_seconds"
+ACCEPTED = "vllm:spec_decode_num_accepted_tokens_per_pos"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 _HISTOGRAMS = {
@@ -52,6 +54,16 @@ _COUNTERS = {
     "generation_tokens": ("vllm:generation_tokens", "Tokens generated."),
     "num_preemptions": ("vllm:num_preemptions", "Requests preempted."),
     "num_steps": ("sixfold:steps", "Steps run."),
+    "num_drafts": ("vllm:spec_decode_num_drafts", "Times that tokens were guessed."),
+    "num_draft_tokens": ("vllm:spec_decode_num_draft_tokens", "Tokens guessed."),
+    "num_accepted_tokens": (
+        "vllm:spec_decode_num_accepted_tokens",
+        "Guessed tokens that were right.",
+    ),
+    "wasted_seconds": (
+        "sixfold:spec_decode_wasted_seconds",
+        "Time of steps for guessed tokens that were wrong.",
+    ),
 }
 
 
@@ -63,6 +75,7 @@ class EngineCollector:
         self._stats = EngineStats()
         self._base = dict.fromkeys(_COUNTERS, 0.0)
         self._seconds: dict[str, float] = {}
+        self._accepted: list[int] = []
 
     def update(self, stats: EngineStats) -> None:
         """Take newer statistics. A counter that fell belongs to a new process: add it up."""
@@ -75,7 +88,18 @@ class EngineCollector:
             restarted = stats.num_steps < self._stats.num_steps
             grown = seconds if restarted else max(0.0, seconds - before)
             self._seconds[part] = self._seconds.get(part, 0.0) + grown
+        self._count_accepted(stats)
         self._stats = stats
+
+    def _count_accepted(self, stats: EngineStats) -> None:
+        """By position: of a new process all, else what came since."""
+        before = self._stats.accepted_by_position
+        if stats.num_drafts < self._stats.num_drafts:
+            before = []
+        missing = len(stats.accepted_by_position) - len(self._accepted)
+        self._accepted += [0] * missing
+        for i, count in enumerate(stats.accepted_by_position):
+            self._accepted[i] += count - (before[i] if i < len(before) else 0)
 
     def collect(self) -> Iterable[Metric]:
         """Called by the registry."""
@@ -93,6 +117,12 @@ class EngineCollector:
         for part, seconds in self._seconds.items():
             parts.add_metric([self._model, part], seconds)
         yield parts
+        text = "Guessed tokens that were right, by position in the draft."
+        labels = ["model_name", "position"]
+        accepted = CounterMetricFamily(ACCEPTED, text, labels=labels)
+        for position, count in enumerate(self._accepted):
+            accepted.add_metric([self._model, str(position)], count)
+        yield accepted
 
 
 class ServerMetrics:
@@ -111,6 +141,7 @@ class ServerMetrics:
         }
         self._success = self._counter("vllm:request_success", "Ended requests.", "finished_reason")
         self._rejected = self._counter("vllm:admission_rejections", "503 answers.", "reason")
+        self._parts = self._counter(PART_SECONDS, "Where requests' time went.", "part")
         self._cached = self._counter("vllm:prompt_tokens_cached", "Prompt tokens not computed.")
         self._restarts = self._counter("sixfold:engine_restarts", "Engine restarts.")
         if settings is not None:
@@ -132,6 +163,11 @@ class ServerMetrics:
         """The engine has run a step."""
         if stats.num_batched_tokens:
             self.observe("step", stats.num_batched_tokens)
+
+    def attributed(self, timings: Timings) -> None:
+        """Where a request's time went."""
+        for part, seconds in timings.parts.items():
+            self._parts.labels(self._model, part).inc(max(0.0, seconds))
 
     def cached(self, num_tokens: int) -> None:
         """Prompt tokens of a sequence that came from the prefix cache."""
@@ -185,6 +221,15 @@ class RequestClock:
         if delta.finish_reason is not None:
             self._finish(delta, now)
 
+    def _complete(self, timings: Timings, now: float) -> None:
+        """What the engine does not know of went by on the way to it and back."""
+        timings.parts["http"] = 0.0
+        timings.parts["http"] = max(0.0, now - self._arrival - sum(timings.parts.values()))
+        if timings.first_token:
+            timings.first_token["http"] = 0.0
+            took = self._first - self._arrival
+            timings.first_token["http"] = max(0.0, took - sum(timings.first_token.values()))
+
     def abort(self, reason: str) -> None:
         """The sequence ended without a last delta."""
         if not self._ended:
@@ -199,6 +244,8 @@ class RequestClock:
         if self._num_tokens > 1:
             self._metrics.observe("tpot", (self._last - self._first) / (self._num_tokens - 1))
         if delta.timings is not None:
+            self._complete(delta.timings, now)
+            self._metrics.attributed(delta.timings)
             self._metrics.cached(delta.timings.cached_tokens)
             self._metrics.observe("queue", delta.timings.queue)
             self._metrics.observe("prefill", delta.timings.prefill)

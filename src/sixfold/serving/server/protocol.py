@@ -148,6 +148,45 @@ class ChatFields(msgspec.Struct, kw_only=True):
     chat_template_kwargs: dict[str, bool] | None = None
 
 
+class PoolingFields(msgspec.Struct, kw_only=True):
+    """What embeddings, ranking and scoring share. `pooling`: of the hidden states."""
+
+    model: str | None = None
+    pooling: Literal["mean", "last"] = "mean"
+    cache_salt: _Salt | None = None
+    timeout: _Timeout | None = None
+
+
+class EmbeddingFields(msgspec.Struct, kw_only=True):
+    """/v1/embeddings."""
+
+    input: str | list[str | TokenId | list[TokenId]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
+
+
+class Document(msgspec.Struct, forbid_unknown_fields=True):
+    """A text to rank, as some clients send it."""
+
+    text: str
+
+
+class RerankFields(msgspec.Struct, kw_only=True):
+    """/v1/rerank."""
+
+    query: str
+    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=MAX_PROMPTS - 1)]
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    return_documents: bool = True
+
+
+class ScoreFields(msgspec.Struct, kw_only=True):
+    """/score."""
+
+    text_1: str | Annotated[list[str], Meta(min_length=1)]
+    text_2: str | Annotated[list[str], Meta(min_length=1)]
+
+
 class TokenizeFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """/tokenize: a prompt, or messages that become one."""
 
@@ -166,10 +205,12 @@ class DetokenizeFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     model: str | None = None
 
 
-T = TypeVar("T")
+C = TypeVar("C", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
+K = TypeVar("K")
 
 
-def decode_body(body: bytes, kind: type[T]) -> T:
+def decode_body(body: bytes, kind: type[K]) -> K:
     """Decode JSON into `kind`. Raises RequestError that names the offending field."""
     try:
         return msgspec.json.decode(body, type=kind)
@@ -183,16 +224,21 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         raise RequestError(f"the body is not valid JSON: {error}", "send a JSON object") from None
 
 
-def decode_generation(body: bytes, extra: type[T]) -> tuple[CommonFields, T]:
+def decode_generation(body: bytes, own: type[T]) -> tuple[CommonFields, T]:
     """Decode a generation request into its common and its own fields; refuse unknown names."""
-    known = {*CommonFields.__struct_fields__, *extra.__struct_fields__}  # type: ignore[attr-defined]
+    return decode_parts(body, CommonFields, own)
+
+
+def decode_parts(body: bytes, common: type[C], own: type[T]) -> tuple[C, T]:
+    """Decode a body into two structs that have its fields together; refuse unknown names."""
+    known = {field.name for kind in (common, own) for field in msgspec.structs.fields(kind)}
     for name, raw in decode_body(body, dict[str, msgspec.Raw]).items():
         if name in known or name in IGNORED_FIELDS:
             continue
         if name not in ABSENT_FIELDS:
             raise _unknown_field(name)
         refuse_absent(name, raw)
-    return decode_body(body, CommonFields), decode_body(body, extra)
+    return decode_body(body, common), decode_body(body, own)
 
 
 def refuse_absent(name: str, raw: msgspec.Raw) -> None:

@@ -99,12 +99,15 @@ class Tally:
     def timings(self) -> Timings:
         """The slowest choice's times; the sums of the counters."""
         each = [choice.timings or Timings() for choice in self.choices]
+        slowest = max(each, key=lambda t: sum(t.parts.values()))
         return Timings(
             queue=max(t.queue for t in each),
             prefill=max(t.prefill for t in each),
             decode=max(t.decode for t in each),
             cached_tokens=sum(t.cached_tokens for t in each),
             preemptions=sum(t.preemptions for t in each),
+            parts=slowest.parts,
+            first_token=slowest.first_token,
         )
 
 

@@ -57,6 +57,71 @@ class CompletionResponse(msgspec.Struct, kw_only=True):
     timings: Timings | UnsetType = UNSET
 
 
+class PoolingUsage(msgspec.Struct, kw_only=True):
+    """Tokens in; none come out."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(msgspec.Struct, kw_only=True):
+    """One text's vector, as numbers or base64."""
+
+    index: int
+    embedding: list[float] | str
+    object: str = "embedding"
+
+
+class EmbeddingResponse(msgspec.Struct, kw_only=True):
+    """The answer of /v1/embeddings."""
+
+    data: list[Embedding]
+    model: str
+    usage: PoolingUsage
+    object: str = "list"
+
+
+class RankedText(msgspec.Struct):
+    """A document as it came."""
+
+    text: str
+
+
+class Ranked(msgspec.Struct, kw_only=True):
+    """A document's place: `index` is that of the request."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | UnsetType = UNSET
+
+
+class RerankResponse(msgspec.Struct, kw_only=True):
+    """The answer of /v1/rerank."""
+
+    id: str
+    model: str
+    results: list[Ranked]
+    usage: PoolingUsage
+
+
+class Score(msgspec.Struct, kw_only=True):
+    """One pair's."""
+
+    index: int
+    score: float
+    object: str = "score"
+
+
+class ScoreResponse(msgspec.Struct, kw_only=True):
+    """The answer of /score."""
+
+    id: str
+    model: str
+    data: list[Score]
+    usage: PoolingUsage
+    object: str = "list"
+
+
 class TokenLogprob(msgspec.Struct, kw_only=True):
     """One token of chat's logprobs: `bytes` are exact where `token` is not whole characters."""
 

@@ -4,7 +4,7 @@ Not here: each of these steps (protocol, state, convert, generation, render).
 """
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -95,7 +95,7 @@ async def _answer(
         request.scope["state"]["arrival_time"],
         common.priority,
         (request.scope["state"]["tenant"], common.cache_salt),
-        request_timeout(request, common, state.config.request_timeout),
+        request_timeout(request, common.timeout, state.config.request_timeout),
     )
     events = _stream if plan.stream else _whole
     return events(state, frame, plan, writer)
@@ -123,9 +123,15 @@ def _whole(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) ->
                     job.writer.add(index, delta)
         return to_json(job.writer.final())
 
+    return whole_answer(collect, frame.request_id)
+
+
+def whole_answer(collect: Callable[[], Coroutine[Any, Any, bytes]], request_id: str) -> ASGIApp:
+    """JSON in one piece; given up when the client goes."""
+
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         body = await until_gone(receive, collect())
-        headers = {"x-request-id": frame.request_id}
+        headers = {"x-request-id": request_id}
         response = Response(body, headers=headers, media_type="application/json")
         await response(scope, receive, send)
 
@@ -149,10 +155,10 @@ async def _prepare(state: ServerState, frame: EngineRequest, plan: Plan, writer:
     return Job(plan, writer(plan, prompts), requests)
 
 
-def request_timeout(request: Request, common: CommonFields, default: float) -> float:
+def request_timeout(request: Request, asked: float | None, default: float) -> float:
     """Seconds that the request may take: body, else X-Request-Timeout, else default; 0 is none."""
-    if common.timeout is not None:
-        return common.timeout
+    if asked is not None:
+        return asked
     header = request.headers.get("x-request-timeout")
     if header is None:
         return default

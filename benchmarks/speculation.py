@@ -1,0 +1,205 @@
+"""Speculative decoding on against off, in process: time per token, by source, text and batch.
+
+All sources take turns on the same prompts, with the same requests at once; each round's time per
+token is held against that of the same round without drafts. Outputs must be equal. Where texts
+repeat themselves or their prompts, drafts should pay; on random tokens they should cost nothing.
+Not here: sampling quality (nothing changes), servers (strategies.py).
+"""
+
+import argparse
+import pydoc_data.topics
+import random
+import sys
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from recording import save
+from sixfold.core.config import EngineConfig
+from sixfold.core.record import Measure
+from sixfold.core.request import EngineRequest, SamplingParams
+from sixfold.engine.engine import LLMEngine
+from tables import render
+
+SOURCES = ("off", "ngram", "suffix", "self", "auto")
+FORMS = ("Explain {} to a child.", "What is {}?", "Why does {} matter?", "Write a poem on {}.",
+         "Give me five facts about {}.", "How did {} come about?")  # fmt: skip
+THINGS = ("rain", "bread", "inflation", "the moon", "a bicycle", "gravity", "coffee", "chess",
+          "the tides", "a vaccine", "glass", "the printing press", "jazz", "a hash table", "sleep",
+          "the Roman empire", "photosynthesis", "a rainbow", "democracy", "cheese")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is asked, and how answers are sampled. `ends`: where the model says so."""
+
+    name: str
+    temperature: float = 0.0
+    ends: bool = False
+
+
+TEXTS = (
+    Text("edit"), Text("chat"), Text("chat, sampled", temperature=0.8),
+    Text("random tokens", temperature=1.5),
+)  # fmt: skip
+
+
+def paragraphs(count: int, seed: int) -> list[str]:
+    """Of Python's documentation, some 100 to 200 words each."""
+    topics = sorted(pydoc_data.topics.topics)
+    found = []
+    for name in random.Random(seed).sample(topics, len(topics)):
+        for part in pydoc_data.topics.topics[name].split("\n\n"):
+            words = part.split()
+            if 60 <= len(words) <= 140:
+                found.append(" ".join(words))
+    return found[:count]
+
+
+def prompts(engine: LLMEngine, text: Text, count: int, seed: int) -> list[list[int]]:
+    """Token ids of `count` requests."""
+    rng = random.Random(seed)
+    if text.name == "random tokens":
+        return [[rng.randrange(1000, 40000) for _ in range(100)] for _ in range(count)]
+    if text.name == "edit":
+        ask = "Copy this text and correct nothing but its typing errors:\n\n"
+        asked = [ask + paragraph for paragraph in paragraphs(count, seed)]
+    else:
+        # None comes twice: an answer that was given before would be drafted whole.
+        every = [form.format(thing) for form in FORMS for thing in THINGS]
+        random.Random(0).shuffle(every)
+        asked = every[seed * count : (seed + 1) * count]
+    tokenizer = engine.tokenizer
+    return [
+        tokenizer.encode(
+            tokenizer.apply_chat_template([{"role": "user", "content": one}]),
+            add_special_tokens=False,
+        )
+        for one in asked
+    ]
+
+
+def run(
+    engine: LLMEngine, text: Text, some: list[list[int]], at_once: int, output: int
+) -> tuple[list[list[int]], list[float]]:
+    """Outputs, and each request's time per token after the first."""
+    waiting = list(enumerate(some))
+    found: list[list[int]] = [[] for _ in some]
+    times: list[list[float]] = [[] for _ in some]
+    engine.reset_prefix_cache()
+    live = 0
+    while waiting or engine.has_unfinished():
+        while waiting and live < at_once:
+            number, ids = waiting.pop(0)
+            params = SamplingParams(temperature=text.temperature, seed=number, max_tokens=output,
+                                    ignore_eos=True)  # fmt: skip
+            engine.add_request(
+                EngineRequest(request_id=str(number), prompt_token_ids=ids, params=params,
+                              arrival_time=time.monotonic())
+            )  # fmt: skip
+            live += 1
+        for delta in engine.step():
+            number = int(delta.request_id)
+            found[number] += delta.token_ids
+            times[number] += [time.perf_counter()] * len(delta.token_ids)
+            live -= delta.finish_reason is not None
+    return found, [(t[-1] - t[0]) / (len(t) - 1) for t in times]
+
+
+def compare(a: argparse.Namespace) -> dict[str, dict[str, Measure]]:
+    """A row for each text, batch and source."""
+    engines = {
+        source: LLMEngine(
+            EngineConfig(
+                model=a.model,
+                dtype=a.dtype,
+                speculative=source,
+                max_num_seqs=64,
+                num_speculative_tokens=a.most,
+                kv_cache_memory_mb=1024,
+            )
+        )
+        for source in dict.fromkeys(("off", *a.sources))
+    }
+    rows: dict[str, dict[str, Measure]] = {}
+    for text in TEXTS:
+        if a.only in text.name:
+            for at_once in a.at_once:
+                rows |= measure(engines, text, at_once, a)
+    return rows
+
+
+def measure(
+    engines: dict[str, LLMEngine], text: Text, at_once: int, a: argparse.Namespace
+) -> dict[str, dict[str, Measure]]:
+    """All rounds of one text with so many requests at once."""
+    ratios: dict[str, list[float]] = {source: [] for source in engines}
+    drafted, kept = dict.fromkeys(engines, 0), dict.fromkeys(engines, 0)
+    for number in range(a.rounds):
+        some = prompts(engines["off"], text, max(a.requests, at_once), number)
+        taken, outputs = {}, {}
+        for source, engine in in_turn(engines, number):
+            before = engine.stats()
+            outputs[source], each = run(engine, text, some, at_once, a.output)
+            after = engine.stats()
+            taken[source] = median(each)
+            drafted[source] += after.num_draft_tokens - before.num_draft_tokens
+            kept[source] += after.num_accepted_tokens - before.num_accepted_tokens
+        for source in engines:
+            assert outputs[source] == outputs["off"], f"{source} changes what is said"
+            ratios[source].append(taken["off"] / taken[source])
+    rows = {}
+    for source in engines:
+        speed = Measure(values=ratios[source], unit="of off")
+        rows[f"{text.name}, {at_once} at once: {source}"] = {
+            "speed": speed,
+            "accepted": Measure(values=[100 * kept[source] / max(drafted[source], 1)], unit="%"),
+            "drafted": Measure(values=[float(drafted[source])], unit="tokens"),
+        }
+        said = f"{speed.median:.2f} (spread {speed.spread:.0%})"
+        counts = f"{kept[source]} of {drafted[source]} kept"
+        print(f"{text.name}, {at_once} at once: {source} {said}, {counts}", flush=True)
+    return rows
+
+
+def in_turn(engines: dict[str, LLMEngine], number: int) -> list[tuple[str, LLMEngine]]:
+    """Each round begins with another one."""
+    items = list(engines.items())
+    first = number % len(items)
+    return items[first:] + items[:first]
+
+
+def main() -> int:
+    """Compare, print, and record if that is wanted."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: speculation.py --only edit --sources ngram --at-once 1 --rounds 3",
+    )  # fmt: skip
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--sources", nargs="*", default=list(SOURCES))
+    parser.add_argument("--at-once", nargs="*", type=int, default=[1, 4, 16])
+    parser.add_argument("--requests", type=int, default=4, help="of a round")
+    parser.add_argument("--output", type=int, default=128, help="tokens of each answer")
+    parser.add_argument("--most", type=int, default=8, help="tokens per draft")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", metavar="TEXT", help="texts with this in the name")
+    parser.add_argument("--record", action="store_true", help="write docs/results/speculation.json")
+    a = parser.parse_args()
+    rows = compare(a)
+    print("\n" + render(rows))
+    if a.record:
+        about = {"model": a.model, "dtype": a.dtype, "requests": a.requests, "output": a.output,
+                 "most drafted": a.most}  # fmt: skip
+        save(
+            "speculation",
+            "Speculative decoding on against off",
+            about,
+            rows,
+            "Speed: time per token without drafts over that with them, round by round.",
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

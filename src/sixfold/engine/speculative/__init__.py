@@ -1,0 +1,1 @@
+"""Speculative decoding: tokens guessed cheaply, checked by the model in one step."""
