@@ -88,7 +88,7 @@ def chunk(name: str, start: int, count: int) -> ScheduledChunk:
 
 
 def step(before: float, began: float, ended: float, forward: float, **fields) -> StepTime:
-    rest = {"sampling": 0.0, "drafting": 0.0, "wasted": 0.0, "detokenise": 0.0, **fields}
+    rest = dict.fromkeys(("sampling", "drafting", "wasted", "loading", "detokenise"), 0.0) | fields
     return StepTime(before, began, ended, forward, **rest)
 
 

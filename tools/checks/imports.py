@@ -24,6 +24,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "engine.scheduler",
         "engine.kvcache",
     ),
+    "engine.offload": (
+        "core",
+        "engine.kernels",
+        "engine.kvcache",
+        "engine.offload",
+        "engine.runner",
+    ),
     "engine.speculative": (
         "core",
         "engine.kernels",

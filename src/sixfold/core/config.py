@@ -75,6 +75,16 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """On the first start on a CPU, try for a second how work is best cut; kept in the cache."""
     executor: str = "native"
     """native, or reference (NumPy: slow, obvious, needs no native module)."""
+    kv_offload_dir: str = ""
+    """Directory on a local disk for blocks of the KV cache: written as they are computed, loaded
+    where that is faster than computing, and found again after a restart."""
+    kv_offload_gb: int = 8
+    """Most GiB there; the least recently used goes first."""
+    kv_offload_ttl_hours: int = 0
+    """At the start, forget what was not written to for so long; 0: nothing."""
+    kv_offload_ram_mb: int = 0
+    """Most MiB for compressed blocks in memory that lost their place in the KV cache. On a CPU that
+    is memory beside memory: worth it only as far as blocks compress (bf16: by about a quarter)."""
     kv_events: str = ""
     """Address (tcp://127.0.0.1:5557) at which blocks of the prefix cache are told of as they come
     and go, over ZeroMQ in vLLM's format: for routers. Names the tokens of prompts."""
@@ -104,6 +114,9 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             ("max_model_len", 0, 1 << 20),
             ("num_speculative_tokens", 1, 64),
             ("max_batch_delay_ms", 0, 60_000),
+            ("kv_offload_gb", 1, 1 << 20),
+            ("kv_offload_ttl_hours", 0, 1 << 20),
+            ("kv_offload_ram_mb", 0, 1 << 24),
             ("max_num_seqs", 1, 4096),
             ("max_num_batched_tokens", 1, 65536),
             ("kv_cache_memory_mb", 0, 1 << 24),

@@ -44,9 +44,19 @@ class EngineStats(msgspec.Struct, kw_only=True):
     """Counter per position in a draft: guessed tokens there that were right."""
     wasted_seconds: float = 0.0
     """Counter: time of steps for guessed tokens that were wrong."""
+    offload_loaded: int = 0
+    """Counter: blocks of the KV cache that were loaded instead of computed."""
+    offload_failed: int = 0
+    """Counter: times that blocks were to be loaded and could not be."""
+    offload_written: int = 0
+    """Counter: blocks written to disk."""
+    offload_dropped: int = 0
+    """Counter: blocks that were not written: the disk was too slow, full or broken."""
+    offload_corrupt: int = 0
+    """Counter: blocks on disk that were not what they should be, and were not used."""
     step_seconds: dict[str, float] = {}
     """Counter per part: where the time went while there was work; `draft` is guessing by a model,
-    `python` all else that is not native code."""
+    `offload` loading blocks, `python` all else that is not native code."""
 
 
 class RequestTrace(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,12 @@ from sixfold.engine.scheduler.output import SchedulerOutput
 
 PARTS = (
     "http", "queue", "preempted", "wait", "prefill", "recompute", "interference", "decode",
-    "sampling", "speculation", "detokenise", "engine",
+    "sampling", "speculation", "offload", "detokenise", "engine",
 )  # fmt: skip
 """Names of parts: before the engine had it (tokenising, the way there); waiting to start; waiting
 to start again; running, but not in a step; its own prompt; the same once more; others' prompts in
-its steps; decoding; choosing tokens; guessing tokens and guesses that were wrong; making text;
-what is left of a step: scheduling, arrays, messages."""
+its steps; decoding; choosing tokens; guessing tokens, and wrong guesses; loading offloaded blocks;
+making text; what is left of a step: scheduling, arrays, messages."""
 
 _PLACE = {name: place for place, name in enumerate(PARTS)}
 
@@ -36,6 +36,7 @@ class StepTime:
     drafting: float
     wasted: float
     """Of `forward`, for guesses that were wrong."""
+    loading: float
     detokenise: float
 
 
@@ -156,8 +157,9 @@ def _add(parts: list[float], kind: str, others: float, time: StepTime, since: fl
     parts[_PLACE[kind]] += forward * (1.0 - others)
     parts[_PLACE["sampling"]] += time.sampling
     parts[_PLACE["speculation"]] += time.drafting + time.wasted
+    parts[_PLACE["offload"]] += time.loading
     parts[_PLACE["detokenise"]] += time.detokenise
-    known = time.forward + time.sampling + time.drafting + time.detokenise
+    known = time.forward + time.sampling + time.drafting + time.loading + time.detokenise
     parts[_PLACE["engine"]] += max(0.0, time.ended - since - known)
 
 

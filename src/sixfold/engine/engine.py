@@ -18,10 +18,8 @@ from sixfold.core.request import (
     FinishReason,
     Logprob,
     RequestDelta,
-    Timings,
     check_token_ids,
 )
-from sixfold.engine.attribution import Attribution, StepTime
 from sixfold.engine.kernels.program import Program
 from sixfold.engine.kv_publisher import KVPublisher
 from sixfold.engine.kvcache.manager import KVCacheManager
@@ -35,6 +33,7 @@ from sixfold.engine.models.weights import (
     load_weights,
     packed_path,
 )
+from sixfold.engine.offload.build import build_offloader
 from sixfold.engine.output import OutputState
 from sixfold.engine.runner.calibration import with_outliers
 from sixfold.engine.runner.executor import build_executor, build_program
@@ -47,7 +46,8 @@ from sixfold.engine.scheduler.output import SchedulerOutput
 from sixfold.engine.scheduler.scheduler import Scheduler
 from sixfold.engine.speculative.build import Target, build_speculator
 from sixfold.engine.speculative.speculator import Decoding, Drafting
-from sixfold.engine.trace import TraceFile
+from sixfold.engine.stats import Totals, engine_stats
+from sixfold.engine.step_clock import Spent, StepClock
 
 DEFAULT_MAX_MODEL_LEN = 8192
 IDLE_SECONDS = 0.001
@@ -92,14 +92,8 @@ class LLMEngine:
         weights = with_outliers(weights, program, self.tokenizer.encode, path)
         self._build(program, weights, checkpoint, cache_dir)
         self._live: dict[str, _Live] = {}
-        self._generated = 0
-        self._prompt_tokens = self._batched_tokens = self._steps = 0
-        self._busy_seconds = 0.0
-        self._busy_since: float | None = None
-        self._attribution = Attribution()
-        self._trace = TraceFile(config.trace_file) if config.trace_file else None
-        self._step_ended = time.monotonic()
-        self._booked = self._spent()
+        self._totals = Totals()
+        self._clock = StepClock(self._spent, config.trace_file)
 
     def _build(
         self, program: Program, weights: Weights, checkpoint: Checkpoint, cache_dir: Path
@@ -115,10 +109,12 @@ class LLMEngine:
                 f"of {reserved} tokens",
                 "raise --kv-cache-memory-mb, or lower --max-model-len",
             )
+        model_key = f"{checkpoint.content_key}-{self.dtype}-{config.kv_cache_dtype}"
+        self._offloader = build_offloader(config, program, executor, model_key)
         kv = KVCacheManager(
             groups=program.kv_groups,
             num_blocks=num_blocks,
-            model_key=f"{checkpoint.content_key}-{self.dtype}-{config.kv_cache_dtype}",
+            model_key=model_key,
             enable_prefix_caching=config.enable_prefix_caching and not reserved,
             reserved_tokens=reserved,
         )
@@ -126,6 +122,7 @@ class LLMEngine:
             KVPublisher(config.kv_events, config.kv_events_replay) if (config.kv_events) else None
         )
         self._events = kv.tell() if self._publisher is not None else None
+        self._changes = kv.use_tier(self._offloader) if self._offloader is not None else None
         self._scheduler = Scheduler(
             SchedulerConfig(
                 max_num_seqs=config.max_num_seqs,
@@ -160,9 +157,8 @@ class LLMEngine:
             state.prompt_logprobs = [None]
         self._scheduler.add(request)
         self._live[request.request_id] = state
-        now = time.monotonic()
-        self._attribution.add(request.request_id, request.arrival_time or now, now)
-        self._prompt_tokens += len(request.prompt_token_ids)
+        self._clock.add(request)
+        self._totals.prompt_tokens += len(request.prompt_token_ids)
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its blocks, whatever it was doing. Unknown ids are ignored."""
@@ -170,26 +166,24 @@ class LLMEngine:
         if live is not None:
             self._scheduler.abort(request_id)
             self._forget_drafts(request_id, live)
-            self._attribution.forget(request_id)
+            self._clock.forget(request_id)
 
     def step(self) -> list[RequestDelta]:
         """Run one step and say what it gave: schedule -> execute -> update -> outputs."""
         began = time.perf_counter()
         deltas = self._step()
-        ended = time.perf_counter()
-        # What was done between two steps, with work waiting, is time of a step too.
-        self._busy_seconds += ended - (self._busy_since or began)
-        self._busy_since = ended if self._live else None
+        self._totals.busy(began, time.perf_counter(), bool(self._live))
         return deltas
 
     def _step(self) -> list[RequestDelta]:
         began = time.monotonic()
         drafts = self._plan_drafts()
         output = self._scheduler.schedule(began, drafts)
+        self._load(output)
         deltas = [self._expire(request_id) for request_id in output.expired]
-        self._batched_tokens = output.num_batched_tokens
+        self._totals.batched_tokens = output.num_batched_tokens
         if output.chunks:
-            self._steps += 1
+            self._totals.steps += 1
             result = self._execute(output)
             sampled = {
                 name: [token.token_id for token in tokens]
@@ -198,36 +192,43 @@ class LLMEngine:
             self._scheduler.update_from_output(output, sampled, time.monotonic())
             text_began = time.monotonic()
             ready = self._outputs(result)
-            self._book(output, result, began, text_began)
+            self._keep(output, self._clock.book(output, result.sampled, began, text_began))
             deltas += [d if reason is None else self._finish(d, reason) for d, reason in ready]
             self._publish()
         elif not deltas:
             time.sleep(IDLE_SECONDS)  # a dynamic batch waits for company
         return deltas
 
-    def _book(
-        self, output: SchedulerOutput, result: StepResult, began: float, text_began: float
-    ) -> None:
-        """Say where the step's time went: to its requests, and to the trace."""
-        spent, ended = self._spent(), time.monotonic()
-        forward, sampling, drafting, wasted = (
-            after - before for after, before in zip(spent, self._booked, strict=True)
-        )
-        step = StepTime(
-            self._step_ended, began, ended, forward, sampling, drafting, wasted, ended - text_began
-        )
-        self._attribution.step(output, result.sampled, step)
-        if self._trace is not None:
-            self._trace.step(output, step)
-        self._booked, self._step_ended = spent, ended
+    def _load(self, output: SchedulerOutput) -> None:
+        """Before the step runs: keep what it would overwrite, bring in what it counts on."""
+        if self._offloader is None or self._changes is None:
+            return
+        self._offloader.evicted(self._changes.take_evicted())
+        if not self._offloader.load(output.loads):
+            self._scheduler.unadmit(output)
 
-    def _spent(self) -> tuple[float, float, float, float]:
-        """Seconds so far: forward, sampling, drafting, and of forward in vain."""
+    def _keep(self, output: SchedulerOutput, seconds: float) -> None:
+        """After the step: offload what is full now."""
+        if self._offloader is None or self._changes is None:
+            return
+        self._offloader.stored(self._changes.take_stored())
+        prompts = sum(len(c.token_ids) for c in output.chunks if len(c.token_ids) > BLOCK_SIZE)
+        if prompts > output.num_batched_tokens / 2:
+            self._offloader.policy.computed(prompts / BLOCK_SIZE, seconds)
+
+    def close(self) -> None:
+        """Let go of what is outside this process; write what waits to be written."""
+        for part in (self._offloader, self._publisher, self._clock):
+            if part is not None:
+                part.close()
+
+    def _spent(self) -> Spent:
         seconds = self._runner.seconds()
         sampling = seconds.get("sampling", 0.0)
         counted = Drafting() if self._speculator is None else self._speculator.counted
         forward = sum(seconds.values()) - sampling
-        return forward, sampling, counted.seconds, counted.wasted_seconds
+        loading = 0.0 if self._offloader is None else self._offloader.counts.seconds
+        return forward, sampling, counted.seconds, counted.wasted_seconds, loading
 
     def _plan_drafts(self) -> dict[str, int]:
         if self._speculator is None:
@@ -257,8 +258,10 @@ class LLMEngine:
         return bool(self._live)
 
     def reset_prefix_cache(self) -> bool:
-        """Forget cached prefixes; blocks in use stay. True if it was done."""
+        """Forget cached prefixes, offloaded ones too; blocks in use stay. True if it was done."""
         done = self._scheduler.reset_prefix_cache()
+        if self._offloader is not None:
+            self._offloader.reset()
         self._publish()
         return done
 
@@ -268,30 +271,10 @@ class LLMEngine:
 
     def stats(self) -> EngineStats:
         """Counters since the start, and gauges of now."""
-        s = self._scheduler.stats()
-        seconds = self._runner.seconds()
-        drafting = Drafting() if self._speculator is None else self._speculator.counted
-        if self._speculator is not None:
-            seconds["draft"] = drafting.seconds
-        seconds["python"] = max(0.0, self._busy_seconds - sum(seconds.values()))
-        return EngineStats(
-            num_requests_running=s.running,
-            num_requests_waiting=s.waiting,
-            kv_cache_usage=s.kv_cache_usage,
-            prefix_cache_queries=s.prefix_cache_queries,
-            prefix_cache_hits=s.prefix_cache_hits,
-            prompt_tokens=self._prompt_tokens,
-            generation_tokens=self._generated,
-            num_preemptions=s.preemptions,
-            num_batched_tokens=self._batched_tokens,
-            num_steps=self._steps,
-            num_drafts=drafting.drafts,
-            num_draft_tokens=drafting.tokens,
-            num_accepted_tokens=drafting.accepted,
-            accepted_by_position=list(drafting.accepted_at),
-            wasted_seconds=drafting.wasted_seconds,
-            step_seconds=seconds,
-        )
+        return engine_stats(
+            self._totals, self._scheduler.stats(), self._runner.seconds(), self._speculator,
+            self._offloader,
+        )  # fmt: skip
 
     def _check(self, request: EngineRequest) -> None:
         prompt, vocab = request.prompt_token_ids, self.model_config.vocab_size
@@ -327,7 +310,7 @@ class LLMEngine:
             request_id=request_id,
             finish_reason="deadline",
             error="the request's deadline passed",
-            timings=self._timings(live.request),
+            timings=self._clock.end(live.request, self._scheduler.timings(request_id)),
         )
 
     def _outputs(self, result: StepResult) -> list[Ready]:
@@ -352,7 +335,7 @@ class LLMEngine:
                 delta.error = "the model gave no finite logits"
                 return delta, "error"
             live.output.append(token.token_id)
-            self._generated += 1
+            self._totals.generated += 1
             text, reason, delta.stop_reason = live.text.push(token.token_id)
             delta.token_ids.append(token.token_id)
             delta.text += text
@@ -370,17 +353,8 @@ class LLMEngine:
         self._scheduler.finish(delta.request_id)
         live = self._live.pop(delta.request_id)
         self._forget_drafts(delta.request_id, live)
-        delta.timings = self._timings(live.request)
+        delta.timings = self._clock.end(live.request, self._scheduler.timings(delta.request_id))
         return delta
-
-    def _timings(self, request: EngineRequest) -> Timings:
-        """Of a request that is over."""
-        name, now = request.request_id, time.monotonic()
-        timings = self._scheduler.timings(name)
-        self._attribution.end(name, now, timings)
-        if self._trace is not None:
-            self._trace.request(name, request.arrival_time or now, now, timings)
-        return timings
 
 
 def _max_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:

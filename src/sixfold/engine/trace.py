@@ -45,8 +45,8 @@ class TraceFile:
         self._span("step", time.began, time.ended - time.began, STEPS, 0, args)
         at = time.began
         for name, seconds in (
-            ("draft", time.drafting), ("forward", time.forward), ("sample", time.sampling),
-            ("text", time.detokenise),
+            ("load", time.loading), ("draft", time.drafting), ("forward", time.forward),
+            ("sample", time.sampling), ("text", time.detokenise),
         ):  # fmt: skip
             if seconds:
                 self._span(name, at, seconds, STEPS, 1, {})

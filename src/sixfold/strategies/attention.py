@@ -10,7 +10,7 @@ FLASH = Card(
         "never written to memory (Dao et al., 2022)."
     ),
     knobs={
-        "sixfold": Knob(""),
+        "sixfold": Knob("--attention flash", "--attention naive", True),
         "vllm": Knob("--attention-backend FLASH_ATTN"),
         "sglang": Knob("--attention-backend fa3", "--attention-backend torch_native"),
         "llamacpp": Knob("--flash-attn on", "--flash-attn off"),
@@ -37,6 +37,7 @@ FLASH = Card(
     },
     implemented="sixfold.engine.kernels.ops.NativeModel",
     equality_test="tests/engine/kernels/test_attention.py::test_session_equals_reference",
+    benchmark="benchmarks/attention.py",
 )
 PAGED = Card(
     name="PagedAttention",

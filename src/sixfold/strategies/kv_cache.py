@@ -111,8 +111,12 @@ KV_AWARE = Card(
 OFFLOAD = Card(
     name="KV offloading",
     family="KV cache",
-    what="Moves KV blocks that fall out of the cache to RAM or disk, and back on a hit.",
+    what=(
+        "Keeps KV blocks outside the cache, on disk or compressed in memory, and loads them on a "
+        "hit where that is faster than computing."
+    ),
     knobs={
+        "sixfold": Knob("--kv-offload-dir kv-blocks", ""),
         "vllm": Knob("--kv-offloading-size", ""),
         "sglang": Knob("--enable-hierarchical-cache", ""),
         "llamacpp": Knob("--cache-ram 8192", "--cache-ram 0", True),
@@ -145,5 +149,8 @@ OFFLOAD = Card(
             "instead of computed again."
         ),
     },
+    implemented="sixfold.engine.offload.offloader.Offloader",
+    equality_test="tests/engine/test_offload.py::test_tokens_are_the_same_and_blocks_come_back",
+    benchmark="benchmarks/offload.py",
 )
 CARDS = (PREFIX_CACHING, PREFIX_ROUTING, KV_AWARE, OFFLOAD)

@@ -29,11 +29,12 @@ class Case:
 
 class Session:
     """One attention layer, in either executor, over a random vocabulary of qkv rows; `most`:
-    tokens in a step."""
+    tokens in a step; `naive`: with all scores in memory."""
 
     def __init__(
-        self, case: Case, kv_dtype: str, tier: str | None, threads: int = 2, most: int = 4096
-    ):
+        self, case: Case, kv_dtype: str, tier: str | None, threads: int = 2, most: int = 4096,
+        naive: bool = False,
+    ):  # fmt: skip
         h, kh, d = case.heads
         rng = np.random.default_rng(1)
         rows = rng.normal(0, 1, (512, (h + 2 * kh) * d)).astype(np.float32)
@@ -49,7 +50,7 @@ class Session:
         if tier is None:
             self.model = ReferenceModel(b.build(), weights, [blocks], kv_dtype)
         else:
-            options = NativeOptions(tier, threads, most, LONGEST)
+            options = NativeOptions(tier, threads, most, LONGEST, naive_attention=naive)
             self.model = NativeModel(b.build(), weights, [blocks], kv_dtype, options)
         order = rng.permutation(np.arange(1, blocks, dtype=np.int32))
         self.tables = [np.ascontiguousarray(order.reshape(SEQUENCES, TABLE))]

@@ -57,6 +57,20 @@ def test_session_equals_reference(tier, kv_dtype, name):
 
 
 @pytest.mark.parametrize("tier", tiers())
+@pytest.mark.parametrize("kv_dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("name", CASES)
+def test_naive_attention_equals_reference(tier, kv_dtype, name):
+    """The baseline rounds weights to bf16 after they are normalised, the tiled kernels before."""
+    bound = {"f32": 2e-5, "bf16": 2**-7}
+    native = Session(CASES[name], kv_dtype, tier, naive=True)
+    reference = Session(CASES[name], kv_dtype, None)
+    for chunks in SESSION:
+        for got, want in zip(native.step(*chunks), reference.step(*chunks), strict=True):
+            worst = float(np.abs(got - want).max()) / np.abs(want).max()
+            assert worst <= bound[kv_dtype], f"{worst:.2e}"
+
+
+@pytest.mark.parametrize("tier", tiers())
 @pytest.mark.parametrize("kv_dtype", ["f32", "bf16", "int8"])
 @pytest.mark.parametrize("name", ["gqa", "many_per_group", "window", "long_window"])
 def test_batch_chunks_and_threads_change_nothing(tier, kv_dtype, name):

@@ -15,8 +15,9 @@ from sixfold.core.request import EngineRequest, SamplingParams
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.kvcache.prefix_cache import Hasher, PrefixCache, first_visible_block
 from sixfold.engine.kvcache.sequence import PrefixNode
+from sixfold.engine.scheduler.config import SchedulerConfig
 from sixfold.engine.scheduler.output import ScheduledChunk, SchedulerOutput
-from sixfold.engine.scheduler.scheduler import Scheduler, SchedulerConfig
+from sixfold.engine.scheduler.scheduler import Scheduler
 from sixfold.engine.scheduler.state import Phase
 
 VOCABULARY = 50
@@ -201,7 +202,7 @@ class Simulation:
             patience = self.world.delay if self.world.batching == "dynamic" else 0
             assert idle < 2 + patience, "nothing runs though requests wait"
         assert not self.live, "a request never ends"
-        assert not self.scheduler.has_unfinished()
+        assert not self.scheduler._requests
         assert all(pool.num_used == 0 for pool in self.kv.pools)
 
     def _guess(self, output: SchedulerOutput, rng: Random) -> None:
@@ -284,7 +285,7 @@ class Simulation:
         self.scheduler.update_from_output(output, sampled, self.now + 0.5)
         for name in sampled:
             job = self.live[name]
-            assert self.scheduler.output_token_ids(name) == job.output
+            assert self.scheduler._requests[name].output == job.output
             reason = "length" if self.scheduler.reached_max_len(name) else ""
             if len(job.output) >= job.stop_at:
                 reason = "stop"

@@ -171,6 +171,9 @@ class FakeEngine:
             delta.prompt_logprobs = [None, *rest]
         return delta
 
+    def close(self) -> None:
+        pass
+
     def stats(self) -> EngineStats:
         return EngineStats(
             num_requests_running=len(self._running),

@@ -123,6 +123,7 @@ class NativeModel:
         if edit is not None:
             edit(self._lowered)
         self._model = _native.Model(options.isa, options.threads, options.max_tokens)
+        self._isa = options.isa
         self._model.set_naive_attention(options.naive_attention)
         self._num_kv_blocks = list(num_kv_blocks)
         self._kv_dtype: KVDtype = kv_dtype
@@ -146,6 +147,11 @@ class NativeModel:
     def num_ops(self) -> int:
         """Lowered ops of a whole forward."""
         return len(self._lowered.ints)
+
+    @property
+    def isa(self) -> str:
+        """The tier of its kernels."""
+        return self._isa
 
     @property
     def kv_dtype(self) -> KVDtype:

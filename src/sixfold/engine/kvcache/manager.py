@@ -11,6 +11,7 @@ from typing import Protocol
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.engine.kvcache.block_pool import NULL_BLOCK, BlockPool
 from sixfold.engine.kvcache.events import EventLog
+from sixfold.engine.kvcache.offload import Changes, Load, Tier
 from sixfold.engine.kvcache.prefix_cache import (
     Hasher,
     Match,
@@ -188,6 +189,27 @@ class KVCacheManager:
             return None
         self.prefix_cache.log = EventLog()
         return self.prefix_cache.log
+
+    def use_tier(self, tier: Tier) -> Changes | None:
+        """Load what `tier` has and the arena has not. None without prefix caching.
+
+        For one KV group without a window: its blocks hold all there is of their tokens.
+        """
+        assert self.windows == [None]
+        if not isinstance(self.prefix_cache, PrefixCache):
+            return None
+        self.prefix_cache.tier, self.prefix_cache.changes = tier, Changes()
+        return self.prefix_cache.changes
+
+    def loads(self, seq: KVSequence, request_id: str, match: Match) -> list[Load]:
+        """What is to be loaded for an admitted sequence."""
+        found = []
+        for index in range(match.num_blocks, match.num_blocks + match.num_loads):
+            tokens, digest = seq.keys[index]
+            parent = seq.keys[index - 1][1] if index else b""
+            blocks = [table[index] for table in seq.tables]
+            found.append(Load(request_id, digest, parent, index, tokens, blocks))
+        return found
 
     def shrink(self, count: int) -> int:
         """Take up to `count` available blocks of each pool out of service; least of the pools.

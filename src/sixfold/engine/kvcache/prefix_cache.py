@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sixfold.core.config import BLOCK_SIZE
 from sixfold.engine.kvcache.block_pool import NULL_BLOCK, BlockPool
 from sixfold.engine.kvcache.events import EventLog
+from sixfold.engine.kvcache.offload import Changes, Stored, Tier
 from sixfold.engine.kvcache.sequence import KVSequence, PrefixNode
 
 Hasher = Callable[[bytes, bytes], bytes]
@@ -48,11 +49,13 @@ class Match:
     num_blocks: int
     tables: list[list[int]]
     in_flight: bool = False
+    num_loads: int = 0
+    """Blocks behind those that a tier outside the arena has: they get blocks and are loaded."""
 
     @property
     def num_tokens(self) -> int:
         """Tokens that need not be computed."""
-        return self.num_blocks * BLOCK_SIZE
+        return (self.num_blocks + self.num_loads) * BLOCK_SIZE
 
 
 class PrefixCacheBase(ABC):
@@ -133,6 +136,9 @@ class PrefixCache(PrefixCacheBase):
         """Where changes are told, if anybody wants to know."""
         # Layers that see everything decide what a hit is: theirs are the blocks that are told of.
         self._told = next((g for g, window in enumerate(windows) if window is None), 0)
+        self.tier: Tier | None = None
+        self.changes: Changes | None = None
+        """With a tier: what it may want to know."""
         self._clear()
 
     def _clear(self) -> None:
@@ -158,7 +164,17 @@ class PrefixCache(PrefixCacheBase):
             first = first_visible_block(window, hit * BLOCK_SIZE)
             found = [self._block(nodes[i], i, group) for i in range(first, hit)]
             tables.append([NULL_BLOCK] * min(first, hit) + found)
-        return Match(hit, tables, in_flight)
+        loads = 0 if in_flight else self._loadable(seq, tokens, hit, limit)
+        return Match(hit, tables, in_flight, loads)
+
+    def _loadable(self, seq: KVSequence, tokens: Sequence[int], hit: int, limit: int) -> int:
+        """Blocks behind the first `hit` that the tier has, one behind the other."""
+        tier, count = self.tier, 0
+        if tier is None:
+            return 0
+        while hit + count < limit and tier.has(self._key(seq, tokens, hit + count)[1]):
+            count += 1
+        return count if count and tier.pays() else 0
 
     def attach(self, seq: KVSequence, tokens: Sequence[int], hit: int) -> None:
         """Pin the nodes of all full blocks of `tokens`; claim those that nobody has or computes."""
@@ -186,13 +202,12 @@ class PrefixCache(PrefixCacheBase):
             for group, table in enumerate(seq.tables):
                 block = table[index]
                 if block != NULL_BLOCK and node.blocks[group] == NULL_BLOCK:
-                    self._pools[group].mark_cached(block)
+                    self._pools[group].mark_cached(block, seq.salt)
                     self._held[group][block] = node
                     node.blocks[group] = block
                     node.refs += 1
-                    if self.log is not None and group == self._told:
-                        parent = node.parent.digest if node.parent is not None else b""
-                        self.log.stored(node.digest, parent or None, node.tokens)
+                    if group == self._told:
+                        self._tell_stored(node, index)
         seq.num_registered = count
 
     def detach(self, seq: KVSequence) -> None:
@@ -209,8 +224,11 @@ class PrefixCache(PrefixCacheBase):
         """Forget the block; its node goes with the last one that needs it."""
         node = self._held[group].pop(block)
         node.blocks[group] = NULL_BLOCK
-        if self.log is not None and group == self._told:
-            self.log.removed(node.digest)
+        if group == self._told:
+            if self.changes is not None:
+                self.changes.evicted.append(_stored(node, _depth(node), [block]))
+            if self.log is not None:
+                self.log.removed(node.digest)
         self._drop_ref(node)
 
     def reset(self) -> None:
@@ -222,6 +240,13 @@ class PrefixCache(PrefixCacheBase):
             self.log.cleared()
         self._epoch += 1
         self._clear()
+
+    def _tell_stored(self, node: PrefixNode, position: int) -> None:
+        if self.changes is not None:
+            self.changes.stored.append(_stored(node, position, list(node.blocks)))
+        if self.log is not None:
+            parent = node.parent.digest if node.parent is not None else b""
+            self.log.stored(node.digest, parent or None, node.tokens)
 
     def _still_waits(self, seq: KVSequence) -> bool:
         """Spares a walk: True while the block that `seq` waits for is still to be computed."""
@@ -317,3 +342,16 @@ class PrefixCache(PrefixCacheBase):
                 return
             del self._nodes[node.digest]
             node = node.parent
+
+
+def _depth(node: PrefixNode) -> int:
+    """Blocks before it."""
+    depth, parent = -1, node.parent
+    while parent is not None:
+        depth, parent = depth + 1, parent.parent
+    return depth
+
+
+def _stored(node: PrefixNode, position: int, blocks: list[int]) -> Stored:
+    parent = node.parent.digest if node.parent is not None else b""
+    return Stored(node.digest, parent, position, node.tokens, blocks)

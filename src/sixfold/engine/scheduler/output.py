@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sixfold.engine.kvcache.offload import Load
 from sixfold.engine.kvcache.sequence import Change
 
 
@@ -44,6 +45,8 @@ class SchedulerOutput:
     expired: list[str] = field(default_factory=list)
     """Requests dropped because their deadline passed; they are over."""
     num_batched_tokens: int = 0
+    loads: list[Load] = field(default_factory=list)
+    """Blocks to be brought into the arena before anything runs; if one can't be had, `unadmit`."""
 
 
 @dataclass(frozen=True, slots=True)

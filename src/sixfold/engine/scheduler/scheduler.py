@@ -11,21 +11,17 @@ Not here: block tables and the prefix cache (kvcache), when an output is over by
 """
 
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
 
 from sixfold.core.errors import RequestError
 from sixfold.core.request import EngineRequest, Timings
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.kvcache.prefix_cache import Match
 from sixfold.engine.scheduler.config import SchedulerConfig
+from sixfold.engine.scheduler.deadlines import Deadlines
 from sixfold.engine.scheduler.limits import checked_max_len
 from sixfold.engine.scheduler.output import ScheduledChunk, SchedulerOutput, SchedulerStats
 from sixfold.engine.scheduler.policy import ORDERS, OrderedRequests, make_admission
 from sixfold.engine.scheduler.state import NO_CHUNK, Phase, RequestState
-
-__all__ = ["Scheduler", "SchedulerConfig"]
-
-NO_DRAFTS: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -47,10 +43,11 @@ class Scheduler:
         self._prefilling = OrderedRequests()
         self._decoding = OrderedRequests()
         self._free_slots = list(range(config.max_num_seqs - 1, -1, -1))
-        self._deadlines: list[tuple[float, int, str]] = []
+        self._deadlines = Deadlines(self._is_alive)
         self._ended: dict[str, Timings] = {}
         self._preempted: list[str] = []
         self._changed: list[ScheduledChunk] = []
+        self._admitted: list[RequestState] = []
         self._no_changes: Sequence[Sequence[tuple[int, int]]] = tuple(() for _ in kv.pools)
         self._arrivals = 0
         self._preemptions = 0
@@ -77,8 +74,7 @@ class Scheduler:
         self._requests[request.request_id] = state
         self._waiting.add(state)
         if request.deadline is not None:
-            entry = (request.deadline, state.order[1], request.request_id)
-            heappush(self._deadlines, entry)
+            self._deadlines.add(request.deadline, state.order[1], request.request_id)
 
     def abort(self, request_id: str) -> bool:
         """End a request in whatever phase it is; its blocks are free on return.
@@ -104,14 +100,6 @@ class Scheduler:
         self._preempt(state)
         return True
 
-    def request(self, request_id: str) -> EngineRequest:
-        """The request of that id. KeyError once it is over."""
-        return self._requests[request_id].request
-
-    def output_token_ids(self, request_id: str) -> list[int]:
-        """The tokens generated so far: the live list, not to be changed."""
-        return self._requests[request_id].output
-
     def reached_max_len(self, request_id: str) -> bool:
         """True if the request may not get longer (max_tokens, max_model_len): finish it."""
         state = self._requests[request_id]
@@ -124,10 +112,6 @@ class Scheduler:
             return self._ended[request_id]
         state.book(self._now)
         return state.timings
-
-    def has_unfinished(self) -> bool:
-        """True while a request waits or runs."""
-        return bool(self._requests)
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached prefixes. Running requests go on; True: it is always done."""
@@ -151,13 +135,14 @@ class Scheduler:
 
     # ---- the step
 
-    def schedule(self, now: float, drafts: Mapping[str, int] = NO_DRAFTS) -> SchedulerOutput:
+    def schedule(self, now: float, drafts: Mapping[str, int] | None = None) -> SchedulerOutput:
         """Hand out the token budget; `now` drops what is past its deadline and stamps timings.
 
         `drafts`: tokens to be guessed for decoding requests, where budget and blocks are left.
         """
         self._now = now
         self._ended.clear()
+        self._admitted.clear()
         for chunk in self._changed:
             chunk.new_blocks = self._no_changes
         self._changed.clear()
@@ -203,6 +188,22 @@ class Scheduler:
             else:
                 self._computed(state, chunk.start + len(chunk.token_ids))
                 self._begin_decoding(state, now)
+
+    def unadmit(self, output: SchedulerOutput) -> None:
+        """A block could not be loaded: who began in this step waits again, as if it had not.
+
+        All of them, since one may have counted on another's blocks.
+        """
+        for state in self._admitted:
+            output.chunks.remove(state.chunk)
+            output.num_batched_tokens -= len(state.chunk.token_ids)
+            if not state.timings.preemptions and not state.needs_all:
+                self._kv.count_lookup(-len(state.token_ids), -state.timings.cached_tokens)
+                state.was_admitted = False
+            self._leave(state)
+            state.enter(Phase.WAITING, self._now)
+            self._waiting.add(state)
+        self._admitted.clear()
 
     def _schedule_decodes(self, output: SchedulerOutput) -> None:
         append = output.chunks.append
@@ -289,6 +290,9 @@ class Scheduler:
             if not state.needs_all:
                 self._kv.count_lookup(len(tokens), start)
         self._append_prefill(state, count, output)
+        self._admitted.append(state)
+        if match.num_loads:
+            output.loads += self._kv.loads(state.kv, state.request.request_id, match)
         return True
 
     def _affordable(self, state: RequestState, output: SchedulerOutput) -> int:
@@ -357,13 +361,14 @@ class Scheduler:
 
     def _expire(self, now: float) -> list[str]:
         expired = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, arrival, request_id = heappop(self._deadlines)
-            state = self._requests.get(request_id)
-            if state is not None and state.order[1] == arrival:
-                self._end(state, now)
-                expired.append(request_id)
+        for request_id in self._deadlines.passed(now):
+            self._end(self._requests[request_id], now)
+            expired.append(request_id)
         return expired
+
+    def _is_alive(self, request_id: str, arrival: int) -> bool:
+        state = self._requests.get(request_id)
+        return state is not None and state.order[1] == arrival
 
     def _end(self, state: RequestState, now: float) -> None:
         state.book(now)
@@ -375,11 +380,7 @@ class Scheduler:
         request_id = state.request.request_id
         del self._requests[request_id]
         self._ended[request_id] = state.timings
-        # Deadlines of requests that are over would pile up until they pass.
-        if len(self._deadlines) > 2 * len(self._requests) + 64:
-            live = {s.order[1] for s in self._requests.values()}
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in live]
-            heapify(self._deadlines)
+        self._deadlines.prune(len(self._requests))
 
     def _preempt(self, state: RequestState) -> None:
         """Recompute later: the request waits again, in its old place of the order."""

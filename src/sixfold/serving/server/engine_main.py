@@ -71,6 +71,10 @@ class Engine(Protocol):
         """Counters and gauges."""
         ...
 
+    def close(self) -> None:
+        """The process ends."""
+        ...
+
 
 class Disconnected(Exception):
     """The API process closed the connection: this process has no more to do."""
@@ -301,6 +305,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return EXIT_FAULTY
+    finally:
+        engine.close()
     return 0
 
 

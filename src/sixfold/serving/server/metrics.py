@@ -20,7 +20,7 @@ from sixfold.core.request import RequestDelta, Timings
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-PRIVATE = ("model", "cache_dir", "trace_file", "kv_events", "kv_events_replay")
+PRIVATE = ("model", "cache_dir", "trace_file", "kv_events", "kv_events_replay", "kv_offload_dir")
 STEP_SECONDS = "sixfold:step_seconds"
 PART_SECONDS = "sixfold:request_seconds"
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens_per_pos"
@@ -54,6 +54,11 @@ _COUNTERS = {
     "generation_tokens": ("vllm:generation_tokens", "Tokens generated."),
     "num_preemptions": ("vllm:num_preemptions", "Requests preempted."),
     "num_steps": ("sixfold:steps", "Steps run."),
+    "offload_loaded": ("sixfold:kv_offload_loaded_blocks", "Blocks loaded, not computed."),
+    "offload_failed": ("sixfold:kv_offload_failed_loads", "Loads that failed: computed again."),
+    "offload_written": ("sixfold:kv_offload_written_blocks", "Blocks written to disk."),
+    "offload_dropped": ("sixfold:kv_offload_dropped_blocks", "Blocks that were not written."),
+    "offload_corrupt": ("sixfold:kv_offload_corrupt_blocks", "Broken blocks, never used."),
     "num_drafts": ("vllm:spec_decode_num_drafts", "Times that tokens were guessed."),
     "num_draft_tokens": ("vllm:spec_decode_num_draft_tokens", "Tokens guessed."),
     "num_accepted_tokens": (
