@@ -36,6 +36,37 @@ class Stage:
     """Arguments are those of tests/fuzz/run_fuzz.py instead."""
 
 
+def engine_stages() -> dict[str, Stage]:
+    """What the engine's strategies must hold to, at full numbers."""
+    return {
+        "draws": Stage(
+            "a million draws under speculation, for every way to sample",
+            ("tests/engine/speculative/test_exact_sampling.py",),
+            {"SIXFOLD_DRAWS": "1000000"},
+        ),
+        "lossless": Stage(
+            "100,000 tokens of smollm2-135m with each technique on and off",
+            ("tests/engine/test_lossless.py",),
+            {"SIXFOLD_LOSSLESS_MODEL": "smollm2-135m", "SIXFOLD_LOSSLESS_TOKENS": "100000"},
+        ),
+        "pairs": Stage(
+            "10,000 tokens of a tiny model with each pair of techniques",
+            ("tests/engine/test_lossless.py",),
+            {"SIXFOLD_LOSSLESS_TOKENS": "10000", "SIXFOLD_PAIR_TOKENS": "10000"},
+        ),
+        "cancels": Stage(
+            "10,000 cancels in every phase",
+            ("tests/engine/test_cancels.py",),
+            {"SIXFOLD_CANCELS": "10000"},
+        ),
+        "blocks": Stage(
+            "offloaded blocks: killed at 200 moments while writing",
+            ("tests/engine/offload",),
+            {"SIXFOLD_KILLS": "200"},
+        ),
+    }
+
+
 def stages() -> dict[str, Stage]:
     """Everything, the quickest first."""
     found = {
@@ -66,31 +97,8 @@ def stages() -> dict[str, Stage]:
             ("tests/engine/kernels/test_random_shapes.py",),
             {"SIXFOLD_OP_SHAPES": "10000"},
         ),
-        "draws": Stage(
-            "a million draws under speculation, for every way to sample",
-            ("tests/engine/speculative/test_exact_sampling.py",),
-            {"SIXFOLD_DRAWS": "1000000"},
-        ),
-        "lossless": Stage(
-            "100,000 tokens of smollm2-135m with each technique on and off",
-            ("tests/engine/test_lossless.py",),
-            {"SIXFOLD_LOSSLESS_MODEL": "smollm2-135m", "SIXFOLD_LOSSLESS_TOKENS": "100000"},
-        ),
-        "pairs": Stage(
-            "10,000 tokens of a tiny model with each pair of techniques",
-            ("tests/engine/test_lossless.py",),
-            {"SIXFOLD_LOSSLESS_TOKENS": "10000", "SIXFOLD_PAIR_TOKENS": "10000"},
-        ),
-        "cancels": Stage(
-            "10,000 cancels in every phase",
-            ("tests/engine/test_cancels.py",),
-            {"SIXFOLD_CANCELS": "10000"},
-        ),
-        "blocks": Stage(
-            "offloaded blocks: killed at 200 moments while writing",
-            ("tests/engine/offload",),
-            {"SIXFOLD_KILLS": "200"},
-        ),
+    }
+    found |= engine_stages() | {
         "search": Stage(
             "97 % of the best in 19 of 20 seeds on recorded grids",
             ("-m", "slow", "tests/instrument/tuner/test_recorded_grids.py"),

@@ -1,6 +1,7 @@
-// Attention as it is written down, the baseline: all scores to memory, softmax of whole rows there,
-// then the values. Products are the tier's own, so that what is compared is the algorithm. Not for
-// 8-bit caches. Sums run over whole rows, in another order than the tiled kernels'.
+// Attention as it is written down, the baseline: all scores to memory, those that are masked then
+// included, softmax of whole rows there, then the values. Products are the tier's own, so that what
+// is compared is the algorithm. Not for 8-bit caches. Sums run over whole rows, in another order than
+// the tiled kernels'.
 
 static inline float* naive_row(const AttnArgs& a, const AttnUnit& u, int m, float* scores, int64_t ld) {
   const int group = a.num_heads / a.num_kv_heads;
@@ -63,7 +64,8 @@ static void naive_values(const AttnArgs& a, const AttnUnit& u, const uint8_t* pa
 template <int M> static void naive_rows(const AttnArgs& a, const AttnUnit& u, int stage, float* scores, int64_t ld) {
   QueryRows q;
   load_queries(a, u, &q);
-  const int last = q.position[M - 1] / kTile, end = (last + 1) * kTile;
+  // All keys of the request, also those behind a row's own position.
+  const int last = a.positions[a.query_start[u.request + 1] - 1] / kTile, end = (last + 1) * kTile;
   const int32_t* blocks = blocks_of(a, u);
   const uint8_t* base = pages_of(a, u);
   if (stage == 1) {
