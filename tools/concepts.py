@@ -202,11 +202,23 @@ def build(card: Card) -> str:
     return "\n".join(lines)
 
 
+SWEEPS = {
+    "speculative-decoding": ("speculation",),
+    "kv-offloading": ("offload",),
+    "flashattention": ("attention",),
+    "pagedattention": ("sweep-paging",),
+    "prefix-caching": ("sweep-prefix", "isolation"),
+    "continuous-batching": ("sweep-batching",),
+    "static-batching": ("sweep-batching",),
+}
+"""Records beside a strategy's own, by its page."""
+
+
 def measured(card: Card) -> str:
-    """The record's table with its provenance, if there is one."""
-    name = f"strategy-{card.slug}"
-    known = (RESULTS / f"{name}.json").is_file()
-    text = record_section(name, "###") if known else "Not measured yet."
+    """The records' tables with their provenance, if there are any."""
+    names = (f"strategy-{card.slug}", *SWEEPS.get(card.slug, ()))
+    known = [name for name in names if (RESULTS / f"{name}.json").is_file()]
+    text = "\n\n".join(record_section(name, "###") for name in known) or "Not measured yet."
     if card.benchmark is None:
         return text
     return f"{text}\n\nThe benchmark is [`{card.benchmark}`]({UP}/{card.benchmark})."

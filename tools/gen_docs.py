@@ -12,6 +12,7 @@ from concepts import concept_pages
 from performance_page import performance_pages
 from records import RESULTS, ROOT, record_section
 from scoreboard_page import PAGE, board, scoreboard_pages
+from strategies_page import strategies_pages
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README_RECORDS = ("engines", "demo", "throughput")
@@ -23,6 +24,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield RESULTS / "tables.md", results_page()
     yield from scoreboard_pages()
     yield from performance_pages()
+    yield from strategies_pages()
     yield from concept_pages()
     readme = ROOT / "README.md"
     yield readme, with_results(readme.read_text(encoding="utf-8"))

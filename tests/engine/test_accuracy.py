@@ -92,6 +92,16 @@ def test_an_int8_cache_costs_little(isa, cache):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "bound"), [("f32", 1e-5), ("bf16", 1.2 * YARDSTICK["smollm2"]["bf16_kl"])]
+)
+def test_naive_attention_is_as_good(dtype, bound, cache):
+    """It sums in another order: no token for token, but no worse either."""
+    variant = Variant(naive_attention=True)
+    scorer = Scorer(real_model("smollm2-135m"), dtype, cache, variant=variant)
+    assert mean_kl(scorer, dict(np.load(GOLDEN / "logprobs_smollm2.npz"))) <= bound
+
+
+@pytest.mark.parametrize(
     ("dtype", "bound"),
     [("f32", 1e-5), ("bf16", 1.2 * YARDSTICK["gemma3"]["bf16_kl"]), ("int8", 5e-3)],
 )

@@ -89,6 +89,7 @@ def test_cancelled_in_any_phase(cache, options):
                 engine.step()
             assert pool.num_used == 0 and not engine.has_unfinished()
     assert pool.num_used == 0
+    engine.close()
     assert not engine._scheduler._requests and not engine._clock._attribution._accounts
 
 

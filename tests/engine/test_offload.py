@@ -1,5 +1,7 @@
 """Offloaded blocks: the same tokens with them and without, after restarts and on broken disks."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,12 @@ def prompts() -> list[list[int]]:
 
 
 def answers(llm: LLM) -> list[list[int]]:
-    return [llm.generate([prompt], GREEDY)[0].outputs[0].token_ids for prompt in prompts()]
+    found = []
+    for prompt in prompts():
+        found.append(llm.generate([prompt], GREEDY)[0].outputs[0].token_ids)
+        if llm.engine._offloader is not None and llm.engine._offloader.ram is not None:
+            llm.engine._offloader.ram.flush()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +141,24 @@ def test_a_lost_block_takes_back_all_who_began_with_it(cache, expected, tmp_path
     assert [o.outputs[0].token_ids for o in outputs] == [expected[0], expected[8]]
     assert second.engine._offloader.counts.failed == 1
     second.engine.close()
+
+
+def test_a_process_that_ends_without_a_word_has_its_blocks_written(cache, expected, tmp_path):
+    script = (
+        "import sys; from sixfold import LLM, SamplingParams; "
+        "llm = LLM(sys.argv[1], cache_dir=sys.argv[2], kv_offload_dir=sys.argv[3], dtype='bf16', "
+        "num_kv_blocks=20, max_model_len=512, kv_offload_ram_mb=8); "
+        "prompt = [int(i) for i in sys.argv[4].split()]; "
+        "llm.generate([prompt], SamplingParams(temperature=0, max_tokens=2))"
+    )
+    prompt = " ".join(map(str, prompts()[0]))
+    command = [sys.executable, "-c", script, str(TINY), str(cache), str(tmp_path), prompt]
+    subprocess.run(command, check=True, timeout=60)
+    llm = build(cache, kv_offload_dir=str(tmp_path))
+    always(llm)
+    output = llm.generate([prompts()[0]], GREEDY)[0].outputs[0]
+    assert output.token_ids == expected[0] and output.timings.cached_tokens == 192
+    llm.engine.close()
 
 
 def test_a_reset_forgets_all_of_them(cache, tmp_path):

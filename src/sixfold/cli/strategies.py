@@ -41,10 +41,45 @@ def run(argv: list[str]) -> int:
         for name, value in (msgspec.to_builtins(cards[0]) | shown).items():
             print(f"{name:<14} {_shown(value)}")
     else:
-        print(f"{'family':<21} {'strategy':<34} {'status':<8} relieves")
+        print(f"{'family':<21} {'strategy':<34} {'status':<8} {'gain measured':<14} relieves")
         for c in cards:
-            print(f"{c.family:<21} {c.name:<34} {c.status:<8} {c.bottleneck}")
+            print(f"{c.family:<21} {c.name:<34} {c.status:<8} {_gain(c.name):<14} {c.bottleneck}")
+        _say_where()
+    if arguments.name and not arguments.json:
+        _show_measured(cards[0].name)
     return 0
+
+
+def _gain(strategy: str) -> str:
+    """From the least to the most that was measured."""
+    from sixfold.strategies.measured import measured
+
+    some = [gain.times for one in measured() if one.strategy == strategy for gain in one.gains]
+    return f"{min(some):.2f} to {max(some):.1f}x" if some else "-"
+
+
+def _say_where() -> None:
+    from sixfold.core.record import cpu_model
+    from sixfold.strategies.measured import measured
+
+    machines = sorted({one.machine for one in measured()})
+    if machines:
+        print(f"\ngains: on over off, measured on {'; '.join(machines)}", end="")
+        here = cpu_model()
+        print("" if any(here in machine for machine in machines) else f"; this machine is {here}")
+        print("sixfold strategies NAME shows where each begins to pay")
+
+
+def _show_measured(strategy: str) -> None:
+    from sixfold.strategies.measured import measured
+
+    for one in measured():
+        if one.strategy == strategy:
+            print(f"\nmeasured, {one.metric}, on over off ({one.machine}, {one.date}):")
+            for gain in one.gains:
+                print(f"  {gain.times:6.2f}x  {gain.workload}")
+            if one.break_even:
+                print(f"  pays {one.break_even}")
 
 
 def _shown(value: object) -> str:

@@ -35,6 +35,7 @@ class Variant:
     """Of the cache; None: f32 beside f32 weights, else bf16."""
     edit: Callable[[Weights], Weights] | None = None
     """Changes the weights."""
+    naive_attention: bool = False
 
 
 class Scorer:
@@ -67,7 +68,9 @@ class Scorer:
         if isa == "reference":
             self.model = ReferenceModel(program, weights, counts, kv_dtype)
         else:
-            options = ops.NativeOptions(isa or ops.tiers()[-1], 2, CHUNK, max_len)
+            options = ops.NativeOptions(
+                isa or ops.tiers()[-1], 2, CHUNK, max_len, naive_attention=variant.naive_attention
+            )
             self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)
         self.tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in program.kv_groups]
 

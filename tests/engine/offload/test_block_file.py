@@ -55,11 +55,24 @@ def test_memory_keeps_blocks_to_the_bit_and_drops_the_oldest():
     tier = RamTier(3 * size + size // 2)
     keys = {i: KEY._replace(digest=bytes([i] * 16)) for i in blocks}
     for i in range(3):
-        assert tier.put(keys[i], blocks[i]) and not tier.put(keys[i], blocks[i])
+        assert tier.put(keys[i], blocks[i])
+        tier.flush()
+        assert not tier.put(keys[i], blocks[i])
     assert tier.read(keys[0]) == blocks[0]
     assert tier.put(keys[3], blocks[3])
+    tier.flush()
     assert [tier.has(keys[i].digest) for i in range(4)] == [True, False, True, True]
     assert tier.read(keys[1]) is None and tier.read(keys[3]) == blocks[3]
     assert tier.read(keys[0]._replace(position=3)) is None
     assert tier.num_bytes <= 3 * size + size // 2 and tier.evicted == 1
-    assert not RamTier(10).put(keys[0], blocks[0])
+    tier.clear()
+    assert not tier.has(keys[0].digest) and tier.num_bytes == 0
+    tier.close()
+
+
+def test_a_block_larger_than_all_of_the_memory_is_not_kept():
+    tier = RamTier(10)
+    tier.put(KEY, PAYLOAD)
+    tier.flush()
+    assert len(tier) == 0 and tier.num_bytes == 0
+    tier.close()

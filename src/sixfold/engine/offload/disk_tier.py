@@ -90,7 +90,7 @@ class DiskTier:
                 f"cannot use {directory} for offloaded blocks: {error.strerror}",
                 "point --kv-offload-dir to a directory of your own on a local disk",
             ) from error
-        self._thread = threading.Thread(target=self._write_all, name="kv-offload")
+        self._thread = threading.Thread(target=self._write_all, name="kv-offload", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:

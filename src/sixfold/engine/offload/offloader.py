@@ -6,6 +6,7 @@ to memory go those that lose their place in the arena. Not here: which blocks a 
 """
 
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ class Offloader:
         self.disk = disk
         self.ram = ram
         self._arenas = arenas
+        # Who ends without a word has what waits written all the same.
+        self._end = weakref.finalize(self, _close, ram, disk)
 
     def has(self, digest: bytes) -> bool:
         """Whether a block of that digest may be loaded."""
@@ -87,9 +90,9 @@ class Offloader:
             self.disk.clear()
 
     def close(self) -> None:
-        """Write what waits."""
-        if self.disk is not None:
-            self.disk.close()
+        """Write what waits. Once closed, nothing is offloaded any more."""
+        self.ram = self.disk = None
+        self._end()
 
     def _load(self, load: Load) -> bool:
         key = BlockKey(load.digest, load.parent, load.position, load.tokens)
@@ -107,6 +110,13 @@ class Offloader:
     def _bytes_of(self, blocks: Sequence[int]) -> bytes:
         parts = [arena[block].tobytes() for arena, block in zip(self._arenas, blocks, strict=True)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _close(ram: RamTier | None, disk: DiskTier | None) -> None:
+    if ram is not None:
+        ram.close()
+    if disk is not None:
+        disk.close()
 
 
 def _key(block: Stored) -> BlockKey:

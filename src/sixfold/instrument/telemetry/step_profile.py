@@ -20,6 +20,8 @@ PARTS = {
     "head": "output projection",
     "sampling": "sampling",
     "other": "norms, RoPE, packing",
+    "draft": "guessing tokens",
+    "offload": "loading offloaded blocks",
     "wait": "waiting for other threads",
     "python": "Python: scheduler, text, messages",
 }
