@@ -9,9 +9,10 @@ from importlib import import_module
 from pathlib import Path
 
 from concepts import concept_pages
-from performance_page import performance_pages
+from performance_page import beside, performance_pages
 from records import RESULTS, ROOT, record_section
 from scoreboard_page import PAGE, board, scoreboard_pages
+from sixfold.core.record import read_record
 from strategies_page import strategies_pages
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -53,12 +54,27 @@ def results_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def peers_section() -> Iterator[str]:
+    """Engines beside each other, where that was measured."""
+    path = RESULTS / "peers-smollm2-135m.json"
+    if path.is_file():
+        record = read_record(path)
+        yield "### Engines beside each other, one 135 M model"
+        yield beside(record.results)
+        yield (
+            f"{record.machine.cpu}, {record.machine.threads} threads; medians of "
+            f"{record.workload['rounds']} rounds in turn, servers under the same client. Commit "
+            f"{record.commit[:12]}, {record.date}. [Goals, losses and a 1 B model]"
+            "(docs/results/performance.md)."
+        )
+
+
 def with_results(text: str) -> str:
     """README with the tables between its marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     have = [name for name in README_RECORDS if (RESULTS / f"{name}.json").is_file()]
-    tables = "\n\n".join(record_section(name, "###") for name in have)
+    tables = "\n\n".join([*peers_section(), *(record_section(name, "###") for name in have)])
     return f"{before}{BEGIN}\n{tables}\n{END}{after}"
 
 

@@ -94,6 +94,35 @@ LARGE_GOALS = (
 )
 
 
+SCENES = (
+    ("A: one stream, tokens/s while decoding", "A", "decoding"),
+    ("B: a prompt of 2,048, tokens/s", "B", "prefill"),
+    ("C: 64 at once, output tokens/s", "C", "output"),
+    ("D32: 32 clients, output tokens/s", "D32", "output"),
+    ("E: 32 that share 1,024 tokens, seconds", "E", "took"),
+    ("F: 8 of 4,096 tokens, tokens/s while decoding", "F", "decoding"),
+)
+ENGINES = {
+    "sixfold bf16": ("sixfold bf16",), "sixfold int8": ("sixfold int8, int8 KV", "sixfold int8"),
+    "llama.cpp bf16": ("llama.cpp bf16",), "llama.cpp Q8_0": ("llama.cpp Q8_0",),
+    "vLLM bf16": ("vLLM bf16",), "OpenVINO int8": ("OpenVINO int8",),
+}  # fmt: skip
+"""Columns of the table beside other engines: whose figure stands there, the first that has one."""
+
+
+def beside(results: Mapping[str, Mapping[str, Measure]]) -> str:
+    """A line for each scene, a column for each engine: medians of all rounds."""
+    lines = ["| | " + " | ".join(ENGINES) + " |", "| --- |" + " ---: |" * len(ENGINES)]
+    for title, scene, figure in SCENES:
+        cells = []
+        for names in ENGINES.values():
+            rows = [results.get(f"{scene}: {name}", {}) for name in names]
+            known = [row[figure].median for row in rows if figure in row]
+            cells.append(f"{known[0]:,.3g}" if known else "-")
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def performance_pages() -> Iterator[tuple[Path, str]]:
     """The page, where there is a record."""
     if (RESULTS / "kernels.json").is_file():

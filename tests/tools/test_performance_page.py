@@ -1,6 +1,6 @@
 """The page of performance: a goal is held against the best of the others, seconds the other way."""
 
-from performance_page import GOALS, PeerGoal, goal_lines, peer_lines
+from performance_page import GOALS, PeerGoal, beside, goal_lines, peer_lines
 from sixfold.core.record import Measure
 
 SERVED = PeerGoal("D16", "sixfold bf16", ("vLLM bf16", "OpenVINO bf16"), 1.6, "output")
@@ -47,3 +47,12 @@ def test_a_kernel_that_missed_says_so():
     lines = goal_lines({name: share - 0.1, other: 100.0})
     assert [line.endswith("**missed** |") for line in lines[2:]] == [True, False]
     assert words in lines[2]
+
+
+def test_engines_stand_beside_each_other():
+    results = {"D32: sixfold bf16": rate(390), "D32: vLLM bf16": rate(292),
+               "E: sixfold int8": seconds(3.759)}  # fmt: skip
+    lines = beside(results).splitlines()
+    shown = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ")[1:] for line in lines[2:]}
+    assert shown["D32: 32 clients, output tokens/s"] == ["390", "-", "-", "-", "292", "-"]
+    assert shown["E: 32 that share 1,024 tokens, seconds"][1] == "3.76"
