@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from sixfold.engine.speculative.lookup import (
     LONGEST,
+    MAX_TENANTS,
     SHORTEST,
     NgramLookup,
     PastOutputs,
+    Pasts,
     SuffixLookup,
 )
 
@@ -53,6 +55,20 @@ def test_past_outputs_are_drafted_from_up_to_their_end():
     other = SuffixLookup(past)
     other.extend([9, 1, 2, 3])
     assert not other.draft(8).tokens
+
+
+def test_tenants_are_not_drafted_from_each_other():
+    pasts = Pasts()
+    pasts.of("a").add([5, 6, 7, 8])
+    found = {}
+    for salt in ("a", "b"):
+        lookup = SuffixLookup(pasts.of(salt))
+        lookup.extend([5, 6])
+        found[salt] = list(lookup.draft(2).tokens)
+    assert found == {"a": [7, 8], "b": []}
+    for i in range(MAX_TENANTS):
+        pasts.of(f"tenant {i}")
+    assert pasts.of("a").texts[0].text == [], "forgotten: others came after"
 
 
 def test_a_longer_match_in_the_past_goes_before_a_short_one_here():

@@ -25,7 +25,7 @@ from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInput, StepInputBuilder
 from sixfold.engine.speculative.cost import ROWS, StepCost
 from sixfold.engine.speculative.draft_model import DraftModel
-from sixfold.engine.speculative.lookup import Lookup, NgramLookup, PastOutputs, SuffixLookup
+from sixfold.engine.speculative.lookup import Lookup, NgramLookup, Pasts, SuffixLookup
 from sixfold.engine.speculative.speculator import Speculator
 
 REPEATS = 3
@@ -56,16 +56,15 @@ def build_speculator(target: Target) -> Speculator | None:
     kind, _, name = config.speculative.partition("=")
     if kind == "off":
         return None
-    past = PastOutputs() if kind in ("suffix", "auto") else None
-    new_lookup: Callable[[], Lookup] | None = None
-    if past is not None:
-        new_lookup = lambda: SuffixLookup(past)  # noqa: E731
-    elif kind == "ngram":
-        new_lookup = NgramLookup
-    source = "suffix" if past is not None else kind
+    pasts, source = Pasts(), "suffix" if kind == "auto" else kind
+    makers: dict[str, Callable[[str], Lookup]] = {
+        "ngram": lambda salt: NgramLookup(),
+        "suffix": lambda salt: SuffixLookup(pasts.of(salt)),
+    }
     most = min(config.max_num_batched_tokens, target.max_model_len)
     cost = measured(target.executor, len(target.num_blocks), most)
-    speculator = Speculator(config.num_speculative_tokens, cost, source, new_lookup, past)
+    most, new_lookup = config.num_speculative_tokens, makers.get(source)
+    speculator = Speculator(most, cost, source, new_lookup, pasts if source == "suffix" else None)
     if kind == "draft":
         _add_model(speculator, target, *_other(target, name))
     elif kind == "self" or (kind == "auto" and target.dtype in ("f32", "bf16")):

@@ -5,6 +5,7 @@ and over past outputs (SuffixDecoding: Oliaro et al., 2024). Not here: how many 
 checking (choice.py).
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,9 @@ LONGEST, SHORTEST = 4, 2
 
 MIN_MATCH = 2
 """Of a suffix: one token alone says little."""
+
+MAX_TENANTS = 16
+"""Whose past outputs are kept."""
 
 PAST_TOKENS = 50_000
 """Of finished requests, that are kept twice over: the older half goes when the younger is full."""
@@ -94,6 +98,21 @@ class PastOutputs:
             young = self.texts[0]
         young.extend(tokens[-self._most :])
         young.append(SEPARATOR)
+
+
+class Pasts:
+    """Past outputs of each tenant by itself: how fast an answer comes must not tell of others'."""
+
+    def __init__(self) -> None:
+        self._by_salt: OrderedDict[str, PastOutputs] = OrderedDict()
+
+    def of(self, salt: str) -> PastOutputs:
+        """The tenant's; of many tenants those who came last are remembered."""
+        past = self._by_salt.setdefault(salt, PastOutputs())
+        self._by_salt.move_to_end(salt)
+        if len(self._by_salt) > MAX_TENANTS:
+            self._by_salt.popitem(last=False)
+        return past
 
 
 class SuffixLookup:

@@ -16,7 +16,7 @@ from sixfold.engine.speculative.acceptance import Acceptance, Kind, kind_of
 from sixfold.engine.speculative.choice import choose
 from sixfold.engine.speculative.cost import StepCost
 from sixfold.engine.speculative.draft_model import DraftModel, Wanted
-from sixfold.engine.speculative.lookup import NOTHING, Draft, Lookup, PastOutputs
+from sixfold.engine.speculative.lookup import NOTHING, Draft, Lookup, Pasts
 
 EXPLORE = 64
 """Steps without any draft after which a short one is tried: what did not pay may do so now."""
@@ -60,6 +60,7 @@ class _Planned:
 @dataclass(slots=True)
 class _Followed:
     lookup: Lookup
+    salt: str
     seen: int = 0
 
 
@@ -68,15 +69,15 @@ class Speculator:
 
     def __init__(
         self, most: int, cost: StepCost, source: str = "",
-        new_lookup: Callable[[], Lookup] | None = None, past: PastOutputs | None = None,
+        new_lookup: Callable[[str], Lookup] | None = None, pasts: Pasts | None = None,
     ) -> None:  # fmt: skip
-        """`source` names what `new_lookup` makes; None: nothing is looked up."""
+        """`source` names what `new_lookup` makes of a tenant's salt; None: nothing is looked up."""
         self.counted = Drafting(accepted_at=[0] * most)
         self._most = most
         self._cost = cost
         self._source = source
         self._new_lookup = new_lookup
-        self._past = past
+        self._pasts = pasts
         self._followed: dict[str, _Followed] = {}
         self._planned: dict[str, _Planned] = {}
         self._acceptance = Acceptance(most)
@@ -145,8 +146,8 @@ class Speculator:
         """The request is over; what it said may be said again."""
         followed = self._followed.pop(request_id, None)
         self._acceptance.forget(request_id, (self._source, MODEL))
-        if followed is not None and self._past is not None:
-            self._past.add(output)
+        if followed is not None and self._pasts is not None:
+            self._pasts.of(followed.salt).add(output)
 
     def _look_up(self, one: Decoding) -> Draft:
         if self._new_lookup is None:
@@ -154,7 +155,8 @@ class Speculator:
         name = one.request.request_id
         followed = self._followed.get(name)
         if followed is None:
-            followed = self._followed[name] = _Followed(self._new_lookup())
+            salt = one.request.cache_salt
+            followed = self._followed[name] = _Followed(self._new_lookup(salt), salt)
             followed.lookup.extend(one.request.prompt_token_ids)
         followed.lookup.extend(one.output[followed.seen :])
         followed.seen = len(one.output)
@@ -165,7 +167,8 @@ class Speculator:
     ) -> dict[str, int]:
         requests, rows = len(decoding), len(decoding) + other_rows
         lengths, best = choose(requests, rows, chances, self._cost)
-        if self._model is None:
+        depths = self._depths(requests, rows, best)
+        if not depths:
             return lengths
         names = [one.request.request_id for one in decoding]
         mine = {name: self._acceptance.kept(name, (MODEL, 0), self._most) for name in names}
@@ -174,7 +177,7 @@ class Speculator:
         ]
         each = self._model_cost.seconds(max(1, len(drafting)))
         chosen: set[str] = set()
-        for depth in (d for d in DEPTHS if d <= self._most and drafting):
+        for depth in depths if drafting else ():
             some = chances | {name: mine[name][:depth] for name in drafting}
             found, rate = choose(requests, rows, some, self._cost, depth * each)
             if rate > best:
@@ -182,6 +185,24 @@ class Speculator:
         for name in chosen:
             self._planned[name] = _Planned((MODEL, 0), None)
         return lengths
+
+    def _depths(self, requests: int, rows: int, rate: float) -> list[int]:
+        """Lengths of a model's drafts that could beat `rate` if every token were kept.
+
+        With many requests there are none, and nobody's chances need be looked at.
+        """
+        if self._model is None:
+            return []
+
+        def at_best(depth: int, drafting: int) -> float:
+            seconds = self._cost.seconds(rows + drafting * depth)
+            seconds += depth * self._model_cost.seconds(drafting)
+            return (requests + drafting * depth) / seconds
+
+        return [
+            depth for depth in DEPTHS
+            if depth <= self._most and max(at_best(depth, 1), at_best(depth, requests)) > rate
+        ]  # fmt: skip
 
     def _explore(self, decoding: Iterable[Decoding]) -> dict[str, int]:
         self._idle = 0
