@@ -53,7 +53,7 @@ def test_the_page_that_matches_has_every_question_text_and_switch():
 
 def test_planned_techniques_are_marked():
     text = concepts.match_page()
-    assert "[speculative decoding](speculative-decoding.md)\\*" in text
+    assert "[prefix-aware routing](prefix-aware-routing.md)\\*" in text
     assert "[prefix caching](prefix-caching.md)\\*" not in text
 
 

@@ -37,6 +37,9 @@ SIZES: Mapping[str, Mapping[str, Values]] = {
 SWITCHED = ("static batching", "continuous batching", "prefix caching", "FlashAttention")
 """Cards whose switch belongs to one server; routers and parallel layouts are no server's flag."""
 
+BASELINES = {"sixfold": ("attention",)}
+"""Switches whose other side is there to be measured against, and never wins."""
+
 AT_MOST: Mapping[str, tuple[str, str]] = {
     "sixfold": ("max_num_seqs", "max_num_batched_tokens"),
     "vllm": ("max_num_seqs", "max_num_batched_tokens"),
@@ -101,6 +104,8 @@ def switches(engine: str) -> dict[str, Values]:
             continue
         for switch in (knob.on, knob.off):
             for name, value in read_switch(switch):
+                if name in BASELINES.get(engine, ()):
+                    continue
                 values = found.setdefault(name, [])
                 if value not in values:
                     values.append(value)
