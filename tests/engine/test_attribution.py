@@ -36,21 +36,33 @@ def cache(tmp_path_factory):
 
 
 def run(engine: LLMEngine, requests, disturb=None) -> dict[str, tuple[float, float, Timings]]:
-    """(time to first token, whole time, timings) of each, as the caller sees them."""
-    first, found = {}, {}
-    arrived = {}
+    """(time to first token, whole time, timings) of each, at the moments that the engine books."""
+    account = engine._clock._attribution
+    first: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    booked, ended = account.step, account.end
+
+    def step(output, sampled, time):
+        names = list(sampled)
+        booked(output, names, time)
+        for name in names:
+            first.setdefault(name, time.ended - arrived[name])
+
+    def end(name, now, timings):
+        ended(name, now, timings)
+        whole[name] = now - arrived[name]
+
+    account.step, account.end = step, end
+    arrived = {one.request_id: one.arrival_time for one in requests}
     for one in requests:
         engine.add_request(one)
-        arrived[one.request_id] = one.arrival_time
-    count = 0
+    found, count = {}, 0
     while engine.has_unfinished():
-        deltas, count = engine.step(), count + 1
-        now = time.monotonic()
-        for delta in deltas:
-            name = delta.request_id
-            first.setdefault(name, now - arrived[name])
+        for delta in engine.step():
             if delta.finish_reason:
-                found[name] = (first[name], now - arrived[name], delta.timings)
+                name = delta.request_id
+                found[name] = (first[name], whole[name], delta.timings)
+        count += 1
         if disturb is not None:
             disturb(engine, count)
     return found

@@ -173,6 +173,24 @@ def test_a_reset_forgets_all_of_them(cache, tmp_path):
     llm.engine.close()
 
 
+@pytest.mark.parametrize("kind", ["disk", "ram"])
+def test_what_can_not_be_loaded_is_not_asked_for_for_ever(cache, expected, tmp_path, kind):
+    """Whatever the reason: another block under its digest, or one of another size."""
+    disk = {"kv_offload_dir": str(tmp_path)} if kind == "disk" else {"kv_offload_ram_mb": 64}
+    llm = build(cache, **disk)
+    always(llm)
+    found = answers(llm)[:8]
+    tier = getattr(llm.engine._offloader, kind)
+    tier.flush()
+    tier.read = lambda key: b"too short"
+    steps = llm.engine.stats().num_steps
+    again = [llm.generate([p], GREEDY)[0].outputs[0].token_ids for p in prompts()[:8]]
+    assert found == again == expected[:8]
+    assert llm.engine._offloader.counts.failed > 0
+    assert llm.engine.stats().num_steps - steps < 8 * 60
+    llm.engine.close()
+
+
 def test_loading_is_done_only_where_it_is_faster():
     from sixfold.engine.offload.policy import EXPLORE, LoadPolicy
 

@@ -109,9 +109,6 @@ class Attribution:
         account = self._accounts.get(name)
         if account is None:
             return
-        # Between the last step and this one it was running, too.
-        since = account.since if account.state == "prefilling" else self._ended
-        account.parts[_PLACE["engine"]] += max(0.0, now - since)
         self._settle(account, now)
         self._prefilling.pop(name, None)
         account.state, account.since, account.computed_again = "preempted", now, True
@@ -144,7 +141,11 @@ class Attribution:
         if account.state == "decoding":
             for place, (after, before) in enumerate(zip(self._decoding, account.sums, strict=True)):
                 account.parts[place] += after - before
-        elif account.state in ("waiting", "preempted"):
+            # Since the last step, which it was in.
+            account.parts[_PLACE["engine"]] += max(0.0, now - self._ended)
+        elif account.state == "prefilling":
+            account.parts[_PLACE["engine"]] += max(0.0, now - account.since)
+        else:
             part = "queue" if account.state == "waiting" else "preempted"
             account.parts[_PLACE[part]] += max(0.0, now - account.since)
         account.since = now

@@ -40,11 +40,16 @@ class KVPublisher:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
-        _bind(zmq, self._socket, address, "--kv-events")
         self._thread: threading.Thread | None = None
-        if replay:
-            router = self._context.socket(zmq.ROUTER)
-            _bind(zmq, router, replay, "--kv-events-replay")
+        router = self._context.socket(zmq.ROUTER) if replay else None
+        try:
+            _bind(zmq, self._socket, address, "--kv-events")
+            if router is not None:
+                _bind(zmq, router, replay, "--kv-events-replay")
+        except ConfigError:
+            self._context.destroy(linger=0)
+            raise
+        if router is not None:
             self._thread = threading.Thread(target=self._serve, args=(router,), daemon=True)
             self._thread.start()
 

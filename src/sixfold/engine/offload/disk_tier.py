@@ -130,6 +130,11 @@ class DiskTier:
             self.counts.read += 1
         return payload
 
+    def forget(self, digest: bytes) -> None:
+        """Have no such block any more."""
+        with self._lock:
+            self._index.pop(digest, None)
+
     def clear(self) -> None:
         """Forget all blocks, what waits to be written included."""
         self.flush()

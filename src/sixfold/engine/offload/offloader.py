@@ -100,6 +100,10 @@ class Offloader:
         if payload is None and self.disk is not None:
             payload = self.disk.read(key)
         if payload is None or len(payload) != sum(arena.shape[1] for arena in self._arenas):
+            # Else whoever wants it would be told again that it is there, and wait for ever.
+            for tier in (self.ram, self.disk):
+                if tier is not None:
+                    tier.forget(load.digest)
             return False
         data, at = np.frombuffer(payload, np.uint8), 0
         for arena, block in zip(self._arenas, load.blocks, strict=True):

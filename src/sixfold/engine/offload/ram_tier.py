@@ -88,6 +88,12 @@ class RamTier:
             self._blocks.move_to_end(key.digest)
         return restore(found[2], found[1])
 
+    def forget(self, digest: bytes) -> None:
+        """Have no such block any more."""
+        with self._lock:
+            found = self._blocks.pop(digest, None)
+            self.num_bytes -= 0 if found is None else len(found[2])
+
     def flush(self) -> None:
         """Wait until all that was put is there."""
         self._waiting.join()
