@@ -26,8 +26,6 @@ void* allocate(size_t bytes) {
   return p;
 }
 
-int64_t round_up(int64_t x, int64_t m) { return (x + m - 1) / m * m; }
-
 // Row `token` of a packed embedding: a strided gather, so that a tied table is stored once.
 void embed_row(const Linear& w, int64_t token, float scale, float* out) {
   const uint8_t* panel = w.data + token / kPanel * w.panel_bytes;

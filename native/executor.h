@@ -32,6 +32,7 @@ struct Head { // final norm and output projection
 
 constexpr int64_t kHeadRows = 64; // rows of logits per pass: bounds [rows, V] floats
 
+inline int64_t round_up(int64_t x, int64_t m) { return (x + m - 1) / m * m; }
 inline int64_t row_panels(int64_t rows) { return (rows + kMR - 1) / kMR; }
 
 // What is best found by trying: kernels/autotune.py. None of it changes a result.

@@ -3,10 +3,6 @@
 
 namespace sixfold {
 
-namespace {
-int64_t round_up(int64_t x, int64_t m) { return (x + m - 1) / m * m; }
-} // namespace
-
 void Executor::plan_naive(const Op& op, const Step& s, AttnPlan* plan) {
   plan->units.clear(), plan->members.clear(), plan->merging.clear(), plan->arrivals.clear(), plan->joined.clear();
   plan->states = 0;

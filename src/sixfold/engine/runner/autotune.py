@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from sixfold import __version__
 from sixfold.core.record import cpu_model
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions
-from sixfold.engine.runner.step_input import StepInput
+from sixfold.engine.runner.step_input import StepInput, first_tokens
 
 FILE = "tuning.json"
 ROUNDS = 15
@@ -59,7 +58,7 @@ def search(model: NativeModel) -> Tuning:
 
 def _best(model: NativeModel, rows: int, default: Tuning, candidates: list[Tuning]) -> Tuning:
     """In turn, so that a busy moment meets all of them. `default` is one of them."""
-    step = _step(model, rows)
+    step = first_tokens(rows, model.num_kv_groups)
     model.forward(step)
     whole = _seconds(model, step, model.num_ops)
     ops = max(1, min(model.num_ops, int(model.num_ops * RUN_SECONDS / max(whole, 1e-6))))
@@ -77,14 +76,6 @@ def _seconds(model: NativeModel, step: StepInput, ops: int) -> float:
     began = time.perf_counter()
     model.forward(step, 0, ops)
     return time.perf_counter() - began
-
-
-def _step(model: NativeModel, rows: int) -> StepInput:
-    """One request's first tokens, with the null block for a cache: nobody reads it."""
-    tables = [np.zeros((1, 2), np.int32) for _ in range(model.num_kv_groups)]
-    places = np.arange(rows, dtype=np.int32)
-    ends = np.array([0, rows], np.int32)
-    return StepInput(np.zeros(rows, np.int32), places, ends, np.zeros(1, np.int32), tables)
 
 
 def _read(path: Path) -> dict[str, Tuning]:

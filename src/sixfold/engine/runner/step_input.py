@@ -27,6 +27,13 @@ class StepInput:
     block_tables: list[Int32]
 
 
+def first_tokens(rows: int, groups: int) -> StepInput:
+    """One request's first tokens, to time a step before there are any: all in block 1."""
+    tables = [np.ones((1, 2 + rows // BLOCK_SIZE), np.int32) for _ in range(groups)]
+    places, ends = np.arange(rows, dtype=np.int32), np.array([0, rows], np.int32)
+    return StepInput(np.zeros(rows, np.int32), places, ends, np.zeros(1, np.int32), tables)
+
+
 class StepInputBuilder:
     """Keeps the block tables between steps; each step only writes what changed."""
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
-from sixfold.core.config import BLOCK_SIZE, EngineConfig
+from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
 from sixfold.engine.kernels import cpu
 from sixfold.engine.kernels.program import Program
@@ -22,7 +20,7 @@ from sixfold.engine.models.weights import auto_dtype, load_weights, packed_path
 from sixfold.engine.runner.calibration import with_outliers
 from sixfold.engine.runner.executor import Executor, build_program, kv_dtype_of
 from sixfold.engine.runner.sampling_batch import SamplingBatch
-from sixfold.engine.runner.step_input import StepInput, StepInputBuilder
+from sixfold.engine.runner.step_input import StepInputBuilder, first_tokens
 from sixfold.engine.speculative.cost import ROWS, StepCost
 from sixfold.engine.speculative.draft_model import DraftModel
 from sixfold.engine.speculative.lookup import Lookup, NgramLookup, Pasts, SuffixLookup
@@ -78,13 +76,10 @@ def measured(executor: Executor, groups: int, most: int) -> StepCost:
     `most`: of the counts. The cache is a block that nobody has yet.
     """
     counts = [rows for rows in ROWS if rows <= most]
-    tables = [np.ones((1, 2 + counts[-1] // BLOCK_SIZE), np.int32) for _ in range(groups)]
     taken: dict[int, list[float]] = {rows: [] for rows in counts}
     for _ in range(REPEATS):
         for rows in counts:
-            places = np.arange(rows, dtype=np.int32)
-            ends = np.array([0, rows], np.int32)
-            step = StepInput(np.zeros(rows, np.int32), places, ends, np.zeros(1, np.int32), tables)
+            step = first_tokens(rows, groups)
             began = time.perf_counter()
             executor.forward(step)
             taken[rows].append(time.perf_counter() - began)
