@@ -96,8 +96,9 @@ def run(
     while waiting or engine.has_unfinished():
         while waiting and live < at_once:
             number, ids = waiting.pop(0)
-            params = SamplingParams(temperature=text.temperature, seed=number, max_tokens=output,
-                                    ignore_eos=True)  # fmt: skip
+            # Two requests with one seed might even say the same.
+            params = SamplingParams(temperature=text.temperature, seed=number + sum(ids),
+                                    max_tokens=output, ignore_eos=True)  # fmt: skip
             engine.add_request(
                 EngineRequest(request_id=str(number), prompt_token_ids=ids, params=params,
                               arrival_time=time.monotonic())
@@ -129,28 +130,31 @@ def compare(a: argparse.Namespace) -> dict[str, dict[str, Measure]]:
     rows: dict[str, dict[str, Measure]] = {}
     for text in TEXTS:
         if a.only in text.name:
-            for at_once in a.at_once:
-                rows |= measure(engines, text, at_once, a)
+            for turn, at_once in enumerate(a.at_once):
+                rows |= measure(engines, text, at_once, a, turn * a.rounds)
     return rows
 
 
 def measure(
-    engines: dict[str, LLMEngine], text: Text, at_once: int, a: argparse.Namespace
+    engines: dict[str, LLMEngine], text: Text, at_once: int, a: argparse.Namespace, before: int
 ) -> dict[str, dict[str, Measure]]:
-    """All rounds of one text with so many requests at once."""
+    """All rounds of one text with so many requests at once.
+
+    `before`: rounds that there were. No request comes again: its answer would be drafted whole.
+    """
     ratios: dict[str, list[float]] = {source: [] for source in engines}
     single: dict[str, list[float]] = {source: [] for source in engines}
     drafted, kept = dict.fromkeys(engines, 0), dict.fromkeys(engines, 0)
     for number in range(a.rounds):
-        some = prompts(engines["off"], text, max(a.requests, at_once), number)
+        some = prompts(engines["off"], text, max(a.requests, at_once), before + number)
         taken, outputs = {}, {}
         for source, engine in in_turn(engines, number):
-            before = engine.stats()
+            start = engine.stats()
             outputs[source], each = run(engine, text, some, at_once, a.output)
             after = engine.stats()
             taken[source] = each
-            drafted[source] += after.num_draft_tokens - before.num_draft_tokens
-            kept[source] += after.num_accepted_tokens - before.num_accepted_tokens
+            drafted[source] += after.num_draft_tokens - start.num_draft_tokens
+            kept[source] += after.num_accepted_tokens - start.num_accepted_tokens
         for source in engines:
             assert outputs[source] == outputs["off"], f"{source} changes what is said"
             ratios[source].append(median(taken["off"]) / median(taken[source]))

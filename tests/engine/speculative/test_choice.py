@@ -51,9 +51,25 @@ def test_costs_never_fall_and_follow_what_steps_take():
     for _ in range(200):
         cost.learn(2, 3.0)
     assert cost.seconds(4) == pytest.approx(4.0, rel=1e-3)
-    for _ in range(200):
+    for _ in range(600):
         cost.learn(2, 1.0)
-    assert cost.seconds(4) == pytest.approx(3.0, rel=1e-3)
+    assert cost.seconds(4) == pytest.approx(2.0, rel=1e-2)
+
+
+def test_costs_learn_what_a_row_takes_on_top_of_the_curve():
+    cost = StepCost([1, 2, 4, 8], [1.0, 1.1, 1.2, 1.3])
+    for rows in (2, 8, 4, 2, 8) * 100:
+        cost.learn(rows, cost.curve(rows) + 0.2 * rows)
+    for rows in (2, 4, 8):
+        assert cost.seconds(rows) == pytest.approx(cost.curve(rows) + 0.2 * rows, rel=0.15)
+
+
+def test_a_step_that_the_machine_held_up_is_not_believed():
+    cost = StepCost([1, 2], [1.0, 1.0])
+    for _ in range(100):
+        cost.learn(1, 1.0)
+    cost.learn(1, 1000.0)
+    assert cost.seconds(1) < 1.1
 
 
 def test_chances_begin_with_a_guess_and_end_with_what_was_seen():

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
 from sixfold.engine.kernels import cpu
 from sixfold.engine.kernels.program import Program
+from sixfold.engine.kernels.sampling import SAMPLE_PARAMS
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
@@ -71,10 +74,13 @@ def build_speculator(target: Target) -> Speculator | None:
 
 
 def measured(executor: Executor, groups: int, most: int) -> StepCost:
-    """The curve of this machine: one request's first tokens, several times for each count.
+    """The curve of this machine: one request's first tokens, each of them sampled, several times
+    for each count.
 
     `most`: of the counts. The cache is a block that nobody has yet.
     """
+    greedy = np.zeros(most, SAMPLE_PARAMS)
+    greedy["repetition_penalty"] = 1.0
     counts = [rows for rows in ROWS if rows <= most]
     taken: dict[int, list[float]] = {rows: [] for rows in counts}
     for _ in range(REPEATS):
@@ -82,6 +88,8 @@ def measured(executor: Executor, groups: int, most: int) -> StepCost:
             step = first_tokens(rows, groups)
             began = time.perf_counter()
             executor.forward(step)
+            every = np.arange(rows, dtype=np.int32)
+            executor.sample(every, np.full(rows, -1, np.int32), greedy[:rows])
             taken[rows].append(time.perf_counter() - began)
     return StepCost(counts, [median(taken[rows]) for rows in counts])
 

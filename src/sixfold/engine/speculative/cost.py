@@ -8,14 +8,22 @@ from bisect import bisect_left
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Counts of rows that are measured; between them costs are interpolated."""
 
-FADE = 0.95
+FADE = 0.98
+"""What a step is worth for the fit after the next one."""
+
+STIFFNESS = 0.02
+"""How far rows must have differed lately, as a part of their cost, for the fit to trust a slope."""
+
+LEAST = 0.2
+"""Of the curve: no fit says that a step takes less."""
 
 
 class StepCost:
-    """Seconds of a step by its rows: a curve that never falls, times what steps take lately.
+    """Seconds of a step by its rows: a curve that never falls, fitted to what steps take lately.
 
-    The curve is that of short contexts. What longer ones and a busier machine cost on top is alike
-    for all rows of a step, and is followed as one number.
+    The curve is that of short contexts and greedy rows. `slope * curve + extra` is what lately came:
+    longer contexts and a busier machine are alike for all rows of a step, while sampling costs more
+    with every row.
     """
 
     def __init__(self, rows: list[int], seconds: list[float]) -> None:
@@ -25,16 +33,28 @@ class StepCost:
         self._seconds: list[float] = []
         for taken in seconds:
             self._seconds.append(max(taken, self._seconds[-1] if self._seconds else 0.0))
-        self._extra = 0.0
+        self._weight = self._curve = self._taken = self._square = self._product = 0.0
+        self._slope, self._extra = 1.0, 0.0
 
     def learn(self, rows: int, seconds: float) -> None:
         """A step of `rows` has taken that long."""
-        extra = max(0.0, seconds - self.curve(rows))
-        self._extra = self._extra * FADE + extra * (1 - FADE)
+        curve = self.curve(rows)
+        # Whatever stopped the machine for a moment was not the rows.
+        seconds = min(seconds, 3 * self.seconds(rows))
+        for name, value in (("_weight", 1.0), ("_curve", curve), ("_taken", seconds),
+                            ("_square", curve * curve), ("_product", curve * seconds)):  # fmt: skip
+            setattr(self, name, getattr(self, name) * FADE + value)
+        mean, taken = self._curve / self._weight, self._taken / self._weight
+        spread = self._square / self._weight - mean * mean
+        both = self._product / self._weight - mean * taken
+        stiff = (STIFFNESS * mean) ** 2
+        self._slope = max(0.0, (both + stiff) / (spread + stiff)) if stiff else 1.0
+        self._extra = taken - self._slope * mean
 
     def seconds(self, rows: int) -> float:
         """Expected of a step of `rows`."""
-        return self.curve(rows) + self._extra
+        curve = self.curve(rows)
+        return max(LEAST * curve, self._slope * curve + self._extra)
 
     def curve(self, rows: int) -> float:
         """Of the rows alone."""

@@ -20,6 +20,8 @@ from sixfold.engine.speculative.lookup import NOTHING, Draft, Lookup, Pasts
 
 EXPLORE = 64
 """Steps without any draft after which a short one is tried: what did not pay may do so now."""
+LATEST = 1024
+"""Most steps between two tries: each one that fails doubles their distance."""
 EXPLORED = 2
 """Tokens of such a try."""
 DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
@@ -82,6 +84,7 @@ class Speculator:
         self._planned: dict[str, _Planned] = {}
         self._acceptance = Acceptance(most)
         self._idle = 0
+        self._patience = EXPLORE
         self._model: DraftModel | None = None
         self._model_cost = cost
         self._builder: StepInputBuilder | None = None
@@ -107,8 +110,11 @@ class Speculator:
                 self._planned[name] = _Planned(kind, draft.tokens)
                 chances[name] = self._acceptance.kept(name, kind, len(draft.tokens))
         lengths = self._choose(decoding, chances, other_rows)
-        self._idle = 0 if lengths else self._idle + 1
-        return lengths if lengths or self._idle < EXPLORE else self._explore(decoding)
+        if lengths:
+            self._idle, self._patience = 0, EXPLORE
+            return lengths
+        self._idle += 1
+        return {} if self._idle < self._patience else self._explore(decoding)
 
     def fill(self, chunks: Sequence[ScheduledChunk], view: Callable[[str], Decoding]) -> None:
         """Put drafted tokens where the step has places for them."""
@@ -205,7 +211,7 @@ class Speculator:
         ]  # fmt: skip
 
     def _explore(self, decoding: Iterable[Decoding]) -> dict[str, int]:
-        self._idle = 0
+        self._idle, self._patience = 0, min(2 * self._patience, LATEST)
         for name, planned in self._planned.items():
             return {name: min(EXPLORED, len(planned.tokens or ()))}
         if self._model is None:
