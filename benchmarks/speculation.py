@@ -23,6 +23,8 @@ from sixfold.engine.engine import LLMEngine
 from tables import render
 
 SOURCES = ("off", "ngram", "suffix", "self", "auto")
+AGAIN = "off again"
+"""A second engine without drafts: what differs between two engines that do the same."""
 FORMS = ("Explain {} to a child.", "What is {}?", "Why does {} matter?", "Write a poem on {}.",
          "Give me five facts about {}.", "How did {} come about?")  # fmt: skip
 THINGS = ("rain", "bread", "inflation", "the moon", "a bicycle", "gravity", "coffee", "chess",
@@ -119,13 +121,13 @@ def compare(a: argparse.Namespace) -> dict[str, dict[str, Measure]]:
             EngineConfig(
                 model=a.model,
                 dtype=a.dtype,
-                speculative=source,
+                speculative="off" if source == AGAIN else source,
                 max_num_seqs=64,
                 num_speculative_tokens=a.most,
                 kv_cache_memory_mb=1024,
             )
         )
-        for source in dict.fromkeys(("off", *a.sources))
+        for source in dict.fromkeys(("off", *a.sources, AGAIN))
     }
     rows: dict[str, dict[str, Measure]] = {}
     for text in TEXTS:

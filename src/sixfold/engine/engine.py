@@ -102,8 +102,10 @@ class LLMEngine:
         executor, num_blocks = build_executor(
             program, weights, config, self.max_model_len, cache_dir
         )
+        # Block 0 is nobody's.
+        self.num_kv_tokens = (min(num_blocks) - 1) * BLOCK_SIZE
         reserved = self.max_model_len if config.kv_cache == "contiguous" else 0
-        if reserved > (min(num_blocks) - 1) * BLOCK_SIZE:
+        if reserved > self.num_kv_tokens:
             raise ConfigError(
                 f"a contiguous KV cache of {min(num_blocks) - 1} blocks has no room for a request "
                 f"of {reserved} tokens",

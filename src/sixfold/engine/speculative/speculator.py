@@ -22,6 +22,8 @@ EXPLORE = 64
 """Steps without any draft after which a short one is tried: what did not pay may do so now."""
 LATEST = 1024
 """Most steps between two tries: each one that fails doubles their distance."""
+CONTROL = 32
+"""Steps with drafts after which one goes without: else nothing tells what that would take."""
 EXPLORED = 2
 """Tokens of such a try."""
 DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
@@ -85,6 +87,7 @@ class Speculator:
         self._acceptance = Acceptance(most)
         self._idle = 0
         self._patience = EXPLORE
+        self._drafted = 0
         self._model: DraftModel | None = None
         self._model_cost = cost
         self._builder: StepInputBuilder | None = None
@@ -110,9 +113,13 @@ class Speculator:
                 self._planned[name] = _Planned(kind, draft.tokens)
                 chances[name] = self._acceptance.kept(name, kind, len(draft.tokens))
         lengths = self._choose(decoding, chances, other_rows)
-        if lengths:
+        if lengths and self._drafted < CONTROL:
+            self._drafted += 1
             self._idle, self._patience = 0, EXPLORE
             return lengths
+        self._drafted = 0
+        if lengths:
+            return {}
         self._idle += 1
         return {} if self._idle < self._patience else self._explore(decoding)
 

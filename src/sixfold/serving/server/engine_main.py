@@ -278,6 +278,7 @@ def build_engine(spec: str, config: EngineConfig) -> tuple[Engine, ipc.Ready]:
         vocab_size=engine.model_config.vocab_size,
         max_model_len=engine.max_model_len,
         max_num_seqs=config.max_num_seqs,
+        num_kv_tokens=getattr(engine, "num_kv_tokens", 0),
     )
     return engine, ready
 

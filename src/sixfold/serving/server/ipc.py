@@ -60,6 +60,8 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     vocab_size: int
     max_model_len: int
     max_num_seqs: int
+    num_kv_tokens: int = 0
+    """Tokens that the KV cache holds; 0 where the engine doesn't say."""
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):

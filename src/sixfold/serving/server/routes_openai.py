@@ -8,20 +8,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from sixfold.core.errors import RequestError
 from sixfold.core.request import EngineRequest
-from sixfold.serving.server.convert import (
-    Plan,
-    plan_chat,
-    plan_completion,
-    tokenize_prompts,
-)
-from sixfold.serving.server.generation import build_requests, request_frame, run_sequences
+from sixfold.serving.server.convert import Plan, plan_chat, plan_completion
+from sixfold.serving.server.generation import request_frame, run_sequences
 from sixfold.serving.server.http_errors import HttpError
 from sixfold.serving.server.limits import read_body
 from sixfold.serving.server.protocol import (
@@ -30,18 +24,11 @@ from sixfold.serving.server.protocol import (
     CompletionFields,
     decode_generation,
 )
-from sixfold.serving.server.render import ChatWriter, CompletionWriter, Prompts, Writer
+from sixfold.serving.server.render import ChatWriter, CompletionWriter
 from sixfold.serving.server.responses import to_event, to_json
 from sixfold.serving.server.state import SLOW_TEXT, ServerState
 from sixfold.serving.server.streaming import EventStream, until_gone
-
-
-class Job(msgspec.Struct):
-    """A request that is ready to run."""
-
-    plan: Plan
-    writer: Writer
-    requests: list[EngineRequest]
+from sixfold.serving.server.whole import WriterKind, generated, prepare
 
 
 async def completions(state: ServerState, request: Request) -> ASGIApp:
@@ -81,7 +68,7 @@ async def _answer(
     state: ServerState,
     request: Request,
     planned: tuple[CommonFields, Plan],
-    writer: type[CompletionWriter] | type[ChatWriter],
+    writer: WriterKind,
 ) -> ASGIApp:
     common, plan = planned
     state.check_model(common.model)
@@ -101,10 +88,10 @@ async def _answer(
     return events(state, frame, plan, writer)
 
 
-def _stream(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> ASGIApp:
+def _stream(state: ServerState, frame: EngineRequest, plan: Plan, writer: WriterKind) -> ASGIApp:
     async def events() -> AsyncGenerator[bytes, None]:
         with state.admit(plan.n * len(plan.prompts)):
-            job = await _prepare(state, frame, plan, writer)
+            job = await prepare(state, frame, plan, writer)
             async with aclosing(run_sequences(state, job.requests)) as deltas:
                 async for index, delta in deltas:
                     yield to_event(job.writer.add(index, delta))
@@ -114,14 +101,11 @@ def _stream(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -
     return EventStream(events(), frame.request_id)
 
 
-def _whole(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> ASGIApp:
+def _whole(state: ServerState, frame: EngineRequest, plan: Plan, writer: WriterKind) -> ASGIApp:
     async def collect() -> bytes:
         with state.admit(plan.n * len(plan.prompts)):
-            job = await _prepare(state, frame, plan, writer)
-            async with aclosing(run_sequences(state, job.requests)) as deltas:
-                async for index, delta in deltas:
-                    job.writer.add(index, delta)
-        return to_json(job.writer.final())
+            job = await prepare(state, frame, plan, writer)
+            return to_json(await generated(state, job))
 
     return whole_answer(collect, frame.request_id)
 
@@ -136,23 +120,6 @@ def whole_answer(collect: Callable[[], Coroutine[Any, Any, bytes]], request_id: 
         await response(scope, receive, send)
 
     return answer
-
-
-async def _prepare(state: ServerState, frame: EngineRequest, plan: Plan, writer: Any) -> Job:
-    """Tokenise, check against the engine's limits, and split into sequences."""
-    limits = state.limits()
-    size = sum(len(prompt) for prompt in plan.prompts)
-    token_ids, params = await state.off_loop(
-        size, lambda: tokenize_prompts(plan, state.tokenizer, limits.max_model_len)
-    )
-    prompts = Prompts(
-        token_ids=token_ids,
-        tokenizer=state.tokenizer,
-        model=state.model_name,
-        request_id=frame.request_id,
-    )
-    requests = build_requests(token_ids, params, plan.n, frame)
-    return Job(plan, writer(plan, prompts), requests)
 
 
 def request_timeout(request: Request, asked: float | None, default: float) -> float:

@@ -9,17 +9,14 @@ import math
 import struct
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from sixfold.core.errors import RequestError
-from sixfold.core.request import EngineRequest, Pooling, SamplingParams
 from sixfold.serving.server import responses
-from sixfold.serving.server.convert import Plan, split_prompts, tokenize_prompts
-from sixfold.serving.server.generation import request_frame, run_sequences
+from sixfold.serving.server.convert import split_prompts
+from sixfold.serving.server.generation import request_frame
 from sixfold.serving.server.protocol import (
     EmbeddingFields,
     PoolingFields,
@@ -30,15 +27,7 @@ from sixfold.serving.server.protocol import (
 from sixfold.serving.server.responses import to_json
 from sixfold.serving.server.routes_openai import read_json_body, request_timeout, whole_answer
 from sixfold.serving.server.state import ServerState
-
-Vector = tuple[float, ...]
-
-
-class Vectors(msgspec.Struct):
-    """Of all texts, with what they cost."""
-
-    vectors: list[Vector]
-    usage: responses.PoolingUsage
+from sixfold.serving.server.whole import Vector, Vectors, pooled, prepare_vectors
 
 
 async def embeddings(state: ServerState, request: Request) -> ASGIApp:
@@ -50,13 +39,18 @@ async def embeddings(state: ServerState, request: Request) -> ASGIApp:
     prompts = split_prompts(fields.input, "input")
 
     def answer(found: Vectors) -> responses.EmbeddingResponse:
-        data = [
-            responses.Embedding(index=i, embedding=written(shortened(v, fields.dimensions), fields))
-            for i, v in enumerate(found.vectors)
-        ]
-        return responses.EmbeddingResponse(data=data, model=state.model_name, usage=found.usage)
+        return embedded(fields, found, state.model_name)
 
     return _answer(state, request, common, prompts, answer)
+
+
+def embedded(fields: EmbeddingFields, found: Vectors, model: str) -> responses.EmbeddingResponse:
+    """The answer of /v1/embeddings. Raises RequestError for more dimensions than there are."""
+    data = [
+        responses.Embedding(index=i, embedding=written(shortened(v, fields.dimensions), fields))
+        for i, v in enumerate(found.vectors)
+    ]
+    return responses.EmbeddingResponse(data=data, model=model, usage=found.usage)
 
 
 async def rerank(state: ServerState, request: Request) -> ASGIApp:
@@ -122,41 +116,12 @@ def _answer(
     )  # fmt: skip
 
     async def collect() -> bytes:
-        found = await _vectors(state, frame, prompts, fields.pooling)
+        with state.admit(len(prompts)):
+            requests = await prepare_vectors(state, frame, prompts, fields.pooling)
+            found = await pooled(state, requests)
         return to_json(answer(found))
 
     return whole_answer(collect, frame.request_id)
-
-
-async def _vectors(
-    state: ServerState, frame: EngineRequest, prompts: list[str | list[int]], pooling: Pooling
-) -> Vectors:
-    with state.admit(len(prompts)):
-        limits = state.limits()
-        plan = Plan(prompts=prompts, params=SamplingParams(max_tokens=1), n=1, default_max_tokens=1)
-        token_ids, params = await state.off_loop(
-            sum(map(len, prompts)),
-            lambda: tokenize_prompts(plan, state.tokenizer, limits.max_model_len),
-        )
-        requests = [
-            msgspec.structs.replace(
-                frame, request_id=f"{frame.request_id}-{i}", prompt_token_ids=ids, params=params,
-                pooling=pooling,
-            )
-            for i, ids in enumerate(token_ids)
-        ]  # fmt: skip
-        found: list[Vector] = [()] * len(requests)
-        async with aclosing(run_sequences(state, requests)) as deltas:
-            async for index, delta in deltas:
-                if delta.embedding is not None:
-                    found[index] = unpacked(delta.embedding)
-    tokens = sum(map(len, token_ids))
-    return Vectors(found, responses.PoolingUsage(prompt_tokens=tokens, total_tokens=tokens))
-
-
-def unpacked(data: bytes) -> Vector:
-    """Of the engine's float32 values."""
-    return struct.unpack(f"<{len(data) // 4}f", data)
 
 
 def shortened(vector: Vector, dimensions: int | None) -> Vector:
