@@ -82,7 +82,7 @@ LENGTHS: dict[str, Callable[[random.Random], int]] = {
 
 
 JOB = 128
-"""Requests of a run, or four batches: at the end of a short one continuous batches thin out, too."""
+"""Requests of a run, or four batches: at the end of a short one all batches thin out."""
 
 
 def batching(a: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measure]]]:

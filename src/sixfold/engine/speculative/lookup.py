@@ -15,8 +15,9 @@ from sixfold.engine.speculative.automaton import START, Place, SuffixAutomaton
 SEPARATOR = -1
 """Between past outputs: nothing is drafted across it."""
 
-LONGEST, SHORTEST = 4, 2
-"""Of the n-grams that are looked up."""
+GRAMS = (8, 5, 3, 2)
+"""Lengths of the n-grams that are looked up, the longest first: of a text that repeats itself only
+a long one tells which time it is."""
 
 MIN_MATCH = 2
 """Of a suffix: one token alone says little."""
@@ -56,8 +57,8 @@ class NgramLookup:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._after: list[dict[tuple[int, ...], int]] = [{} for _ in range(LONGEST + 1)]
-        self._before: list[int] = [0] * (LONGEST + 1)
+        self._after: dict[int, dict[tuple[int, ...], int]] = {n: {} for n in GRAMS}
+        self._before = dict.fromkeys(GRAMS, 0)
         """Per n, where the latest n-gram's like ended before it; 0 for nowhere."""
 
     def extend(self, tokens: Sequence[int]) -> None:
@@ -65,14 +66,15 @@ class NgramLookup:
         text = self._tokens
         for token in tokens:
             text.append(token)
-            for n in range(SHORTEST, min(LONGEST, len(text)) + 1):
-                gram, after = tuple(text[-n:]), self._after[n]
-                self._before[n] = after.get(gram, 0)
-                after[gram] = len(text)
+            for n, after in self._after.items():
+                if n <= len(text):
+                    gram = tuple(text[-n:])
+                    self._before[n] = after.get(gram, 0)
+                    after[gram] = len(text)
 
     def draft(self, most: int) -> Draft:
         """What followed the longest n-gram that was there before."""
-        for n in range(LONGEST, SHORTEST - 1, -1):
+        for n in GRAMS:
             place = self._before[n]
             if place:
                 return Draft(following(self._tokens, place, most), n)
