@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sixfold.engine.speculative.lookup import (
-    LONGEST,
+    GRAMS,
     MAX_TENANTS,
-    SHORTEST,
     NgramLookup,
     PastOutputs,
     Pasts,
@@ -31,7 +30,7 @@ def test_ngrams_are_those_of_a_search(tokens):
     lookup = NgramLookup()
     lookup.extend(tokens)
     draft = lookup.draft(1)
-    for n in range(LONGEST, SHORTEST - 1, -1):
+    for n in GRAMS:
         ends = [i for i in range(n, len(tokens)) if tokens[i - n : i] == tokens[-n:]]
         if len(tokens) >= n and ends:
             assert (draft.matched, list(draft.tokens)) == (n, [tokens[ends[-1]]])

@@ -21,7 +21,7 @@ LEAST = 0.2
 class StepCost:
     """Seconds of a step by its rows: a curve that never falls, fitted to what steps take lately.
 
-    The curve is that of short contexts and greedy rows; what lately came is `slope * curve + extra`.
+    The curve is that of short contexts and greedy rows; lately it took `slope * curve + extra`.
     Longer contexts and a busier machine are alike for all rows of a step, while sampling costs more
     with every row.
     """
