@@ -1,9 +1,9 @@
 """Speculative decoding on against off, in process: time per token, by source, text and batch.
 
 All sources take turns on the same prompts, with the same requests at once; each round's time per
-token is held against that of the same round without drafts, of which there are two engines. Outputs must be equal. Where
-texts repeat themselves or their prompts, drafts should pay; on random tokens they should cost
-nothing. Not here: sampling quality (nothing changes), servers (strategies.py).
+token is held against that of the same round without drafts, of which there are two engines.
+Outputs must be equal. Where texts repeat themselves or their prompts, drafts should pay; on random
+tokens they should cost nothing. Not here: sampling quality (nothing changes), servers.
 """
 
 import argparse

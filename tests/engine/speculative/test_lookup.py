@@ -20,7 +20,7 @@ def test_the_longest_ngram_decides_and_of_equals_the_latest():
     lookup = NgramLookup()
     lookup.extend([1, 2, 3, 4, 50, 9, 3, 4, 60, 9, 1, 2, 3, 4])
     draft = lookup.draft(3)
-    assert (list(draft.tokens), draft.matched) == ([50, 9, 3], 4)
+    assert (list(draft.tokens), draft.matched) == ([50, 9, 3], 3)
     lookup.extend([8, 3, 4])
     assert (list(lookup.draft(2).tokens), lookup.draft(2).matched) == ([8, 3], 2)
 
