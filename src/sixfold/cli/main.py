@@ -15,6 +15,7 @@ VERBS = {
     "chat": "talk to a model, here or on a server",
     "complete": "complete a text",
     "tune": "search an engine's settings for the best under objectives",
+    "batch": "answer a file of requests, durably",
     "bench": "measure a running server under a workload",
     "record": "write a trace of real traffic through a proxy, or from an access log",
     "pull": "fetch a model",

@@ -181,6 +181,8 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     deadline: float | None = None
     pooling: Pooling | None = None
     """Not to generate: the prompt's hidden states are wanted as one vector, and end it."""
+    backfill: bool = False
+    """Work that nobody waits for: every other request goes before it."""
 
 
 class Logprob(msgspec.Struct, frozen=True):

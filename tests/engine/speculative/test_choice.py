@@ -23,7 +23,7 @@ def test_free_rows_are_all_taken_and_dear_ones_are_not():
 
 def test_a_draft_that_takes_longer_than_it_saves_is_not_made():
     chances = {"a": [0.9, 0.8]}
-    assert choose(1, 1, chances, FLAT, draft_seconds=1.6)[0] == {"a": 2}
+    assert choose(1, 1, chances, FLAT, draft_seconds=1.5)[0] == {"a": 2}
     assert choose(1, 1, chances, FLAT, draft_seconds=1.8)[0] == {}
 
 

@@ -6,6 +6,7 @@ While it runs, results grow in `OUTPUT.part`; what OUTPUT names is complete. Not
 import contextlib
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -92,22 +93,30 @@ def open_job(job: Job, restart: bool = False) -> Ledger:
             f"can't write to {job.output.parent}: {error.strerror}", "see to the disk"
         ) from None
     if ledger.state == FINISHING:
-        _put_in_place(job)
-        ledger.set_state(FINISHED)
+        try:
+            _complete(job, ledger)
+        except BaseException:
+            ledger.close()
+            raise
     return ledger
 
 
 def finish(job: Job, ledger: Ledger) -> None:
     """All lines are done: let the finished files appear. Can be repeated after a SixfoldError."""
     assert ledger.state == RUNNING
+    _complete(job, ledger)
+
+
+def _complete(job: Job, ledger: Ledger) -> None:
     try:
-        for file in (OUTPUT, ERRORS):
-            if job.remade(file):
-                _remake(job, ledger, file)
-        ledger.set_state(FINISHING)
+        if ledger.state == RUNNING:
+            for file in (OUTPUT, ERRORS):
+                if job.remade(file):
+                    _remake(job, ledger, file)
+            ledger.set_state(FINISHING)
         _put_in_place(job)
         ledger.set_state(FINISHED)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise SixfoldError(
             f"results can't be put in place: {error}",
             "see to the disk; the same command goes on where this one stopped",

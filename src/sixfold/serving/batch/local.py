@@ -7,7 +7,7 @@ scheduling.
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,8 +16,13 @@ from sixfold.core.errors import EngineDeadError, OverloadedError, SixfoldError
 from sixfold.core.request import EngineRequest
 from sixfold.serving.batch.admission import Admission, Lengths
 from sixfold.serving.batch.lines import URLS, Task
-from sixfold.serving.batch.target import Answer, Unavailable, answered
-from sixfold.serving.server.convert import plan_chat, plan_completion, split_prompts
+from sixfold.serving.batch.target import Answer, Target, Unavailable, answered
+from sixfold.serving.server.convert import (
+    plan_chat,
+    plan_completion,
+    split_prompts,
+    tenant_salt,
+)
 from sixfold.serving.server.generation import request_frame
 from sixfold.serving.server.http_errors import describe
 from sixfold.serving.server.protocol import (
@@ -40,6 +45,10 @@ WAITING = 2
 a slot gets free."""
 
 
+ENGINE_LOOK = 0.2
+"""Seconds between two looks whether the engine is there."""
+
+
 class LocalTarget:
     """See target.Target. `tenant` parts prefixes from others'; with `backfill` others go first."""
 
@@ -58,19 +67,19 @@ class LocalTarget:
         """See Target."""
         if not self._state.client.ready:
             raise Unavailable("the engine is starting", busy=True)
+        frame = request_frame(time.monotonic(), 0, (self._tenant, None), 0.0)
+        frame = msgspec.structs.replace(frame, backfill=True) if self._backfill else frame
         try:
-            if task.url == URLS[2]:
-                body = await self._embed(task, ticket)
-            else:
-                body = await self._generate(task, ticket)
+            run = self._embed if task.url == URLS[2] else self._generate
+            body = await run(task, ticket, frame)
         except (EngineDeadError, OverloadedError) as error:
             raise Unavailable(error.message, error.hint) from None
         except SixfoldError as error:
             status, said = describe(error)
-            return Answer(status=status, body=to_json(said))
-        return answered(200, to_json(body))
+            return Answer(status=status, body=to_json(said), request_id=frame.request_id)
+        return answered(200, to_json(body), frame.request_id)
 
-    async def _generate(self, task: Task, ticket: int) -> object:
+    async def _generate(self, task: Task, ticket: int, frame: EngineRequest) -> object:
         state, payload = self._state, task.payload()
         common: CommonFields
         if task.url == URLS[0]:
@@ -80,29 +89,29 @@ class LocalTarget:
             common, own = decode_generation(payload, CompletionFields)
             plan = plan_completion(common, own)
         state.check_model(common.model)
-        frame = self._frame(common.cache_salt, common.timeout)
+        frame = self._salted(frame, common.cache_salt)
         writer = ChatWriter if task.url == URLS[0] else CompletionWriter
         job = await prepare(state, frame, plan, writer, SLOW_TEXT)
         async with self._room(ticket, job.requests):
             answer = await generated(state, job)
         most = sum(request.params.max_tokens or 0 for request in job.requests)
         self._lengths.add(answer.usage.completion_tokens, most)
+        answer.timings = msgspec.UNSET  # nobody waited for it
         return answer
 
-    async def _embed(self, task: Task, ticket: int) -> object:
+    async def _embed(self, task: Task, ticket: int, frame: EngineRequest) -> object:
         state = self._state
         common, fields = decode_parts(task.payload(), PoolingFields, EmbeddingFields)
         state.check_model(common.model)
-        frame = self._frame(common.cache_salt, common.timeout)
+        frame = self._salted(frame, common.cache_salt)
         prompts = split_prompts(fields.input, "input")
         requests = await prepare_vectors(state, frame, prompts, common.pooling, SLOW_TEXT)
         async with self._room(ticket, requests):
             found = await pooled(state, requests)
         return embedded(fields, found, state.model_name)
 
-    def _frame(self, salt: str | None, timeout: float | None) -> EngineRequest:
-        frame = request_frame(time.monotonic(), 0, (self._tenant, salt), timeout or 0.0)
-        return msgspec.structs.replace(frame, backfill=True) if self._backfill else frame
+    def _salted(self, frame: EngineRequest, salt: str | None) -> EngineRequest:
+        return msgspec.structs.replace(frame, cache_salt=tenant_salt(self._tenant, salt))
 
     @asynccontextmanager
     async def _room(self, ticket: int, requests: list[EngineRequest]) -> AsyncGenerator[None, None]:
@@ -133,3 +142,14 @@ class LocalTarget:
     def _wake(self) -> None:
         if self._queue:
             self._queue[0][1].set()
+
+
+def backfilling(state: ServerState) -> Callable[[str], Awaitable[Target]]:
+    """Makes the targets of a server's tenants, once there is an engine; others go before them."""
+
+    async def target(tenant: str) -> Target:
+        while not state.client.ready:
+            await asyncio.sleep(ENGINE_LOOK)
+        return LocalTarget(state, tenant, backfill=True)
+
+    return target

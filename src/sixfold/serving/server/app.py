@@ -6,7 +6,13 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from sixfold.serving.server import routes_admin, routes_openai, routes_pooling
+from sixfold.serving.server import (
+    routes_admin,
+    routes_batches,
+    routes_files,
+    routes_openai,
+    routes_pooling,
+)
 from sixfold.serving.server.limits import Gate
 from sixfold.serving.server.state import ServerState
 
@@ -20,6 +26,15 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/rerank", routes_pooling.rerank),
     ("POST", "/v1/score", routes_pooling.score),
     ("POST", "/score", routes_pooling.score),
+    ("POST", "/v1/files", routes_files.upload),
+    ("GET", "/v1/files", routes_files.list_files),
+    ("GET", "/v1/files/{id}", routes_files.show),
+    ("GET", "/v1/files/{id}/content", routes_files.content),
+    ("DELETE", "/v1/files/{id}", routes_files.delete),
+    ("POST", "/v1/batches", routes_batches.create),
+    ("GET", "/v1/batches", routes_batches.list_batches),
+    ("GET", "/v1/batches/{id}", routes_batches.show),
+    ("POST", "/v1/batches/{id}/cancel", routes_batches.cancel),
     ("GET", "/v1/models", routes_admin.models),
     ("GET", "/v1/models/{id:path}", routes_admin.model),
     ("POST", "/tokenize", routes_admin.tokenize),

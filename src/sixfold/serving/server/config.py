@@ -49,6 +49,15 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Deadline of requests that name none (`timeout`, X-Request-Timeout); 0 means none."""
     drain_timeout: float = 30.0
     """On SIGTERM, how long requests in flight may take to finish."""
+    enable_batches: bool = True
+    """Serve /v1/files and /v1/batches. Batches run in the background, behind all other requests."""
+    batch_dir: str = ""
+    """Where files and batches are kept, for one server at a time; empty takes batches in
+    $SIXFOLD_HOME or ~/.cache/sixfold."""
+    max_file_mb: int = 512
+    """Largest file that may be uploaded, in MiB."""
+    upload_timeout: float = 600.0
+    """A file that is not complete by then is answered 408."""
     engine_start_timeout: float = 600.0
     """An engine that has not loaded its model by then is killed."""
     engine_hang_timeout: float = 60.0
@@ -76,6 +85,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             ("write_timeout", 0.1, 3600),
             ("request_timeout", 0, 86400),
             ("drain_timeout", 0, 86400),
+            ("max_file_mb", 1, 1 << 20),
+            ("upload_timeout", 1, 86400),
             ("engine_start_timeout", 1, 86400),
             ("engine_hang_timeout", 0.5, 86400),
         ):

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sixfold.core.addresses import is_loopback
 from sixfold.core.errors import OverloadedError, SixfoldError
+from sixfold.serving.server.config import ServerConfig
 from sixfold.serving.server.http_errors import HttpError, error_response
 from sixfold.serving.server.state import ServerState
 
@@ -23,6 +24,10 @@ MAX_HEADER_BYTES = 16 << 10
 
 OPEN_PATHS = frozenset(("/health", "/ready"))
 """What needs no API key, by exact path: everything else does, known route or not."""
+
+UPLOAD_PATH = "/v1/files"
+MULTIPART_BYTES = 64 << 10
+"""Around a file, in its form."""
 
 _ANSWERED_WHILE_DRAINING = OPEN_PATHS | {"/metrics", "/load", "/version"}
 
@@ -51,9 +56,10 @@ class Gate:
         scope["app"] = self._app
         arrival = time.monotonic()
         sender = Sender(send)
-        body = Body(receive, self._state, scope["headers"])
+        limit, seconds = body_limits(scope, self._state.config)
+        body = Body(receive, limit, seconds, scope["headers"])
         try:
-            check_headers(scope["headers"], self._state.config.max_body_bytes)
+            check_headers(scope["headers"], limit)
             tenant = self._authenticate(scope)
             self._check_drain(scope["path"])
             scope["state"] = {"arrival_time": arrival, "tenant": tenant}
@@ -123,10 +129,10 @@ class Sender:
 class Body:
     """Counts the body's bytes, and its time, while it is read."""
 
-    def __init__(self, receive: Receive, state: ServerState, headers: Headers) -> None:
+    def __init__(self, receive: Receive, limit: int, seconds: float, headers: Headers) -> None:
         self._receive = receive
-        self._config = state.config
-        self._deadline = time.monotonic() + state.config.body_timeout
+        self._limit = limit
+        self._deadline = time.monotonic() + seconds
         self._size = 0
         self.complete = not any(name in _FRAMING_HEADERS for name, _ in headers)
 
@@ -144,9 +150,16 @@ class Body:
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
-            if self._size > self._config.max_body_bytes:
-                raise _too_large(self._config.max_body_bytes)
+            if self._size > self._limit:
+                raise _too_large(self._limit)
         return message
+
+
+def body_limits(scope: Scope, config: ServerConfig) -> tuple[int, float]:
+    """(bytes, seconds) that the body may have: an upload is larger than what is kept in memory."""
+    if scope["path"] == UPLOAD_PATH and scope["method"] == "POST":
+        return (config.max_file_mb << 20) + MULTIPART_BYTES, config.upload_timeout
+    return config.max_body_bytes, config.body_timeout
 
 
 def _too_large(limit: int) -> HttpError:

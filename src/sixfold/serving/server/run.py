@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sixfold.core.config import EngineConfig
@@ -53,6 +54,7 @@ async def _serve(state: ServerState, supervisor: Supervisor, listener: Listener)
     stop = asyncio.Event()
     _handle_signals(stop, supervisor)
     supervising = asyncio.create_task(_supervise(state, supervisor, stop))
+    batching = asyncio.create_task(_run_batches(state))
     try:
         await listener.open()
     except OSError as error:
@@ -69,6 +71,9 @@ async def _serve(state: ServerState, supervisor: Supervisor, listener: Listener)
             raise supervisor.failure
         drained = await _drain(state)
     finally:
+        # Batches first: what they have in flight is not lost, but asked again by the next server.
+        batching.cancel()
+        await asyncio.gather(batching, return_exceptions=True)
         # Letting go of the engine ends what still runs with an explicit error; let that go out.
         supervising.cancel()
         await asyncio.gather(supervising, return_exceptions=True)
@@ -84,6 +89,20 @@ async def _supervise(state: ServerState, supervisor: Supervisor, stop: asyncio.E
     finally:
         state.draining = True
         stop.set()
+
+
+async def _run_batches(state: ServerState) -> None:
+    """Files and batches, behind everything else."""
+    if not state.config.enable_batches:
+        return
+    from sixfold.engine.models.registry import sixfold_home
+    from sixfold.serving.batch.local import backfilling
+    from sixfold.serving.batch.service import BatchService
+
+    given = state.config.batch_dir
+    directory = Path(given).expanduser() if given else sixfold_home() / "batches"
+    state.batches = BatchService(directory, state.model_name, backfilling(state))
+    await state.batches.run()
 
 
 async def _drain(state: ServerState) -> bool:

@@ -3,12 +3,14 @@
 Not here: HTTP, processes.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import EngineDeadError, NotFoundError, OverloadedError
@@ -17,6 +19,9 @@ from sixfold.serving.server.engine_client import EngineClient
 from sixfold.serving.server.ipc import Ready
 from sixfold.serving.server.launch import ServerTokenizer
 from sixfold.serving.server.metrics import ServerMetrics
+
+if TYPE_CHECKING:
+    from sixfold.serving.batch.service import BatchService
 
 SLOW_TEXT = 4096
 """Characters from which text is tokenised in a thread: about a millisecond's work."""
@@ -42,6 +47,8 @@ class ServerState:
         self.metrics = ServerMetrics(self.model_name, engine_config)
         client.on_step = self.metrics.step
         self.started = time.time()
+        self.batches: BatchService | None = None
+        """Files and batches, where this server has them."""
         self.draining = False
         self.num_sequences = 0
         """Sequences admitted and not yet ended."""
