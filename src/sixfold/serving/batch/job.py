@@ -3,7 +3,6 @@
 While it runs, results grow in `OUTPUT.part`; what OUTPUT names is complete. Not here: running it.
 """
 
-import contextlib
 import hashlib
 import os
 import sqlite3
@@ -20,6 +19,7 @@ from sixfold.serving.batch.ledger import (
     RUNNING,
     Identity,
     Ledger,
+    check_free,
 )
 from sixfold.serving.batch.lines import Defaults
 from sixfold.serving.batch.output import sync_directory
@@ -88,9 +88,9 @@ def open_job(job: Job, restart: bool = False) -> Ledger:
         )
     try:
         ledger = Ledger(job.ledger, job.parts, _identity(job))
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise SixfoldError(
-            f"can't write to {job.output.parent}: {error.strerror}", "see to the disk"
+            f"can't write to {job.output.parent}: {error}", "see to the disk"
         ) from None
     if ledger.state == FINISHING:
         try:
@@ -157,8 +157,8 @@ def _put_in_place(job: Job) -> None:
 
 
 def _drop(job: Job) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        Ledger(job.ledger, job.parts, _identity(job)).close()  # refuses one that runs
+    if job.ledger.exists():
+        check_free(job.ledger)
     for path in (job.ledger, beside(job.ledger, "-wal"), *job.parts, job.output, job.errors):
         path.unlink(missing_ok=True)
 

@@ -276,7 +276,22 @@ def _duplicate(task: Task, owner: int) -> Bad:
     )  # fmt: skip
 
 
+class InUseError(SixfoldError):
+    """Another process has the ledger."""
+
+
+def check_free(path: Path) -> None:
+    """Raises InUseError while another process has the ledger there; whatever else is there."""
+    try:
+        _open(path).close()
+    except InUseError:
+        raise
+    except SixfoldError:
+        return
+
+
 def _open(path: Path) -> sqlite3.Connection:
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(path, timeout=1.0, isolation_level="DEFERRED", check_same_thread=False)
         # Exclusive: a second process is refused, and no shared memory file is needed.
@@ -288,11 +303,13 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("BEGIN EXCLUSIVE")
         db.commit()
         return db
-    except sqlite3.OperationalError as error:
-        busy = "locked" in str(error)
-        raise SixfoldError(
-            f"{path} is in use by another run" if busy else f"can't open {path}: {error}",
-            "wait for that one to end" if busy else "is there room, and may it be written?",
-        ) from None
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
+        if db is not None:
+            db.close()
+        if "locked" in str(error):
+            raise InUseError(f"{path} is in use by another run", "wait for its end") from None
+        if isinstance(error, sqlite3.OperationalError):
+            raise SixfoldError(
+                f"can't open {path}: {error}", "is there room, and may it be written?"
+            ) from None
         raise SixfoldError(f"{path} is no ledger: {error}", "start anew: --restart") from None

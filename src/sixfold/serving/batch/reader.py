@@ -38,20 +38,18 @@ class Place(NamedTuple):
 def open_input(path: Path) -> BinaryIO:
     """The file's plain text. Raises SixfoldError where there is none."""
     try:
+        if path.suffix == ".gz":
+            return cast(BinaryIO, gzip.open(path, "rb"))
         file = path.open("rb")
     except OSError as error:
         raise SixfoldError(
             f"can't read {path}: {error.strerror}", "check the input's name"
         ) from None
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
     if path.suffix == ".zst":
-        return cast(
-            BinaryIO,
-            io.BufferedReader(
-                _zstd().ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            ),
+        plain = _zstd().ZstdDecompressor().stream_reader(
+            file, read_across_frames=True, closefd=True
         )
+        return cast(BinaryIO, io.BufferedReader(plain))
     return file
 
 
@@ -88,6 +86,7 @@ class LineReader:
             else:
                 self._file.seek(place.offset)
         except Exception as error:  # what damaged archives raise differs by library
+            self._file.close()
             raise self._damaged(error) from None
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -45,6 +46,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without any answer, while nobody is there to ask, after which the job stops."""
 
 
+class Recent:
+    """Answers that a window which was read already may not have found in the ledger."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.reads = 0
+        """Windows whose reading has begun."""
+        self._committed: deque[tuple[int, bytes]] = deque()
+
+    def committed(self, digests: list[bytes]) -> None:
+        """Windows that are read from now on will find these."""
+        self._committed.extend((self.reads, digest) for digest in digests)
+
+    def forget(self) -> None:
+        """The latest window is here: what was committed before it was read is not needed more."""
+        while self._committed and self._committed[0][0] < self.reads:
+            self.rows.pop(self._committed.popleft()[1], None)
+
+
 class Runner:
     """One job's. `on_commit` is told the counts after each commit."""
 
@@ -63,6 +83,7 @@ class Runner:
         self._places = asyncio.Semaphore(target.places)
         self._works: set[asyncio.Task[None]] = set()
         self._followers: dict[bytes, list[tuple[Task, Window]]] = {}
+        self._recent = Recent()
         self._rows: list[tuple[Row, Window]] = []
         self._pending_bytes = 0
         self._arrived = asyncio.Event()
@@ -83,7 +104,10 @@ class Runner:
         """
         committer = asyncio.create_task(self._commit_rows())
         try:
-            await self._give_out()
+            try:
+                await self._give_out()
+            except (OSError, sqlite3.Error) as error:
+                self._break(error)
             while self._works and self._failure is None:
                 await asyncio.wait(self._works, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -100,7 +124,9 @@ class Runner:
         ahead = asyncio.ensure_future(self._in_thread(self._windows.next))
         try:
             while (window := await ahead) is not None:
+                self._recent.forget()
                 # The next window is read while this one is worked on.
+                self._recent.reads += 1
                 ahead = asyncio.ensure_future(self._in_thread(self._windows.next))
                 self._frontier.add(window)
                 for bad in window.todo.bad:
@@ -123,6 +149,9 @@ class Runner:
         for task in window.todo.tasks:
             if task.digest and task.digest in self._followers:
                 self._followers[task.digest].append((task, window))
+                continue
+            if (row := self._recent.rows.get(task.digest)) is not None:
+                self._put(copied(task, row), window)
                 continue
             if task.digest:
                 self._followers[task.digest] = []
@@ -150,6 +179,8 @@ class Runner:
     async def _work(self, task: Task, window: Window, ticket: int) -> None:
         result = await self._tried(task, ticket)
         row = result if isinstance(result, Row) else row_of(task, result)
+        if row.digest:
+            self._recent.rows[row.digest] = row.data
         self._put(row, window)
         for follower, its_window in self._followers.pop(task.digest, []):
             if isinstance(result, Answer) and result.status == 200:
@@ -208,18 +239,23 @@ class Runner:
         try:
             await self._in_thread(lambda: self._ledger.commit(rows, frontier, seconds))
         except (OSError, sqlite3.Error) as error:
-            self._broken = True
-            self._fail(
-                SixfoldError(
-                    f"results can't be written: {error}",
-                    "see to the disk; the same command goes on where this one stopped",
-                )
-            )
+            self._break(error)
             return
         self._frontier.committed(done)
+        self._recent.committed([row.digest for row in rows if row.digest and not row.copied])
         self._pending_bytes -= sum(len(row.data) for row in rows)
         self._settled.set()
         self._on_commit(self._ledger.counts, frontier.offset)
+
+    def _break(self, error: Exception) -> None:
+        """The ledger is not to be used any more: opened anew, it will be whole."""
+        self._broken = True
+        self._fail(
+            SixfoldError(
+                f"results can't be written: {error}",
+                "see to the disk; the same command goes on where this one stopped",
+            )
+        )
 
     def _fail(self, error: SixfoldError) -> None:
         self._failure = self._failure or error
