@@ -1,7 +1,7 @@
 """Speculative decoding on against off, in process: time per token, by source, text and batch.
 
-All sources take turns on the same prompts, with the same requests at once; each round's time per
-token is held against that of the same round without drafts, of which there are two engines.
+All sources go through the same prompts, with the same requests at once, step by step in turn; each
+round's time per token is held against that of two engines without drafts.
 Outputs must be equal. Where texts repeat themselves or their prompts, drafts should pay; on random
 tokens they should cost nothing. Not here: sampling quality (nothing changes), servers.
 """
@@ -86,32 +86,60 @@ def prompts(engine: LLMEngine, text: Text, count: int, seed: int) -> list[list[i
     ]
 
 
-def run(
-    engine: LLMEngine, text: Text, some: list[list[int]], at_once: int, output: int
-) -> tuple[list[list[int]], list[float]]:
-    """Outputs, and each request's time per token after the first."""
-    waiting = list(enumerate(some))
-    found: list[list[int]] = [[] for _ in some]
-    times: list[list[float]] = [[] for _ in some]
-    engine.reset_prefix_cache()
-    live = 0
-    while waiting or engine.has_unfinished():
-        while waiting and live < at_once:
-            number, ids = waiting.pop(0)
+class Racer:
+    """An engine on its way through a list of requests, with a clock of its own."""
+
+    def __init__(self, engine: LLMEngine, text: Text, some: list[list[int]], at_once: int) -> None:
+        self._engine = engine
+        self._text = text
+        self._waiting = list(enumerate(some))
+        self._at_once = at_once
+        self._live = 0
+        self._clock = 0.0
+        self._times: list[list[float]] = [[] for _ in some]
+        self.outputs: list[list[int]] = [[] for _ in some]
+        engine.reset_prefix_cache()
+
+    def step(self, output: int) -> bool:
+        """One step of the engine; False at the end."""
+        while self._waiting and self._live < self._at_once:
+            number, ids = self._waiting.pop(0)
             # Two requests with one seed might even say the same.
-            params = SamplingParams(temperature=text.temperature, seed=number + sum(ids),
+            params = SamplingParams(temperature=self._text.temperature, seed=number + sum(ids),
                                     max_tokens=output, ignore_eos=True)  # fmt: skip
-            engine.add_request(
+            self._engine.add_request(
                 EngineRequest(request_id=str(number), prompt_token_ids=ids, params=params,
                               arrival_time=time.monotonic())
             )  # fmt: skip
-            live += 1
-        for delta in engine.step():
+            self._live += 1
+        if not self._engine.has_unfinished():
+            return False
+        began = time.perf_counter()
+        deltas = self._engine.step()
+        self._clock += time.perf_counter() - began
+        for delta in deltas:
             number = int(delta.request_id)
-            found[number] += delta.token_ids
-            times[number] += [time.perf_counter()] * len(delta.token_ids)
-            live -= delta.finish_reason is not None
-    return found, [(t[-1] - t[0]) / (len(t) - 1) for t in times]
+            self.outputs[number] += delta.token_ids
+            self._times[number] += [self._clock] * len(delta.token_ids)
+            self._live -= delta.finish_reason is not None
+        return True
+
+    def per_token(self) -> list[float]:
+        """Each request's time per token after the first."""
+        return [(t[-1] - t[0]) / (len(t) - 1) for t in self._times]
+
+
+def race(
+    engines: dict[str, LLMEngine], text: Text, some: list[list[int]], at_once: int, output: int
+) -> dict[str, Racer]:
+    """All engines through the same requests, step by step in turn: what slows the machine down for
+    a moment slows all of them down."""
+    racers = {name: Racer(engine, text, some, at_once) for name, engine in engines.items()}
+    going = list(racers.values())
+    while going:
+        going = [racer for racer in going if racer.step(output)]
+        going = going[1:] + going[:1]
+    return racers
 
 
 def compare(a: argparse.Namespace) -> dict[str, dict[str, Measure]]:
@@ -149,17 +177,17 @@ def measure(
     drafted, kept = dict.fromkeys(engines, 0), dict.fromkeys(engines, 0)
     for number in range(a.rounds):
         some = prompts(engines["off"], text, max(a.requests, at_once), before + number)
-        taken, outputs = {}, {}
-        for source, engine in in_turn(engines, number):
-            start = engine.stats()
-            outputs[source], each = run(engine, text, some, at_once, a.output)
-            after = engine.stats()
-            taken[source] = each
-            drafted[source] += after.num_draft_tokens - start.num_draft_tokens
-            kept[source] += after.num_accepted_tokens - start.num_accepted_tokens
+        start = {source: engine.stats() for source, engine in engines.items()}
+        racers = race(engines, text, some, at_once, a.output)
+        taken = {source: racer.per_token() for source, racer in racers.items()}
+        for source, engine in engines.items():
+            after, before_ = engine.stats(), start[source]
+            drafted[source] += after.num_draft_tokens - before_.num_draft_tokens
+            kept[source] += after.num_accepted_tokens - before_.num_accepted_tokens
         without = [mean(pair) for pair in zip(taken["off"], taken[AGAIN], strict=True)]
         for source in engines:
-            assert outputs[source] == outputs["off"], f"{source} changes what is said"
+            same = racers[source].outputs == racers["off"].outputs
+            assert same, f"{source} changes what is said"
             ratios[source].append(median(without) / median(taken[source]))
             single[source] += [a / b for a, b in zip(without, taken[source], strict=True)]
     rows = {}
@@ -183,13 +211,6 @@ def at_least(ratios: list[float]) -> float:
     if len(logs) < 2:
         return 0.0
     return math.exp(mean(logs) - 1.645 * stdev(logs) / math.sqrt(len(logs)))
-
-
-def in_turn(engines: dict[str, LLMEngine], number: int) -> list[tuple[str, LLMEngine]]:
-    """Each round begins with another one."""
-    items = list(engines.items())
-    first = number % len(items)
-    return items[first:] + items[:first]
 
 
 def main() -> int:
