@@ -64,6 +64,16 @@ def engine_stages() -> dict[str, Stage]:
             ("tests/engine/offload",),
             {"SIXFOLD_KILLS": "200"},
         ),
+        "batch": Stage(
+            "a batch killed at 1,000 moments, 200 faults of its disk",
+            ("tests/serving/batch/test_kills.py",),
+            {"SIXFOLD_KILLS": "1000", "SIXFOLD_FAULTS": "200"},
+        ),
+        "batch-model": Stage(
+            "sixfold batch on smollm2-135m, killed 50 times with its engine",
+            ("tests/cli/test_batch.py", "-k", "killed"),
+            {"SIXFOLD_BATCH_MODEL": "smollm2-135m", "SIXFOLD_BATCH_KILLS": "50"},
+        ),
     }
 
 
@@ -158,8 +168,8 @@ def keep(commit: str, done: dict[str, Any]) -> None:
     partial.replace(STATE)
 
 
-def record(done: dict[str, Any]) -> None:
-    """docs/results/full-tests.json."""
+def record(done: dict[str, Any], name: str) -> None:
+    """docs/results/NAME.json."""
     from recording import save
     from sixfold.core.record import Measure
 
@@ -173,7 +183,7 @@ def record(done: dict[str, Any]) -> None:
         }
         for name, kept in done.items()
     }
-    path = save("full-tests", "Tests at their full numbers", {"command": "make test-all"}, results)
+    path = save(name, "Tests at their full numbers", {"command": "make test-all"}, results)
     print(f"wrote {path.relative_to(ROOT)}")
 
 
@@ -183,7 +193,10 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", choices=stages(), help="only these stages")
-    parser.add_argument("--record", action="store_true", help="write the record of what passed")
+    parser.add_argument(
+        "--record", nargs="?", const="full-tests", metavar="NAME",
+        help="write docs/results/NAME.json of what passed (full-tests)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     commit, dirty = git_state(ROOT)
     done = {} if dirty else load(commit)
@@ -200,7 +213,7 @@ def main() -> int:
         else:
             failed.append(name)
     if done and arguments.record:
-        record({name: done[name] for name in stages() if name in done})
+        record({name: done[name] for name in stages() if name in done}, arguments.record)
     print(f"{len(done)} passed, {len(failed)} failed" + "".join(f"\n  {n}" for n in failed))
     return 1 if failed else 0
 

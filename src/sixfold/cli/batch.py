@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sixfold.cli.batch_plan import seconds_of
 from sixfold.cli.parsing import Parser
 from sixfold.cli.settings import add_flags, build, read_toml, structs
 from sixfold.core.errors import ConfigError
@@ -54,6 +55,8 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Where lines go that could not be answered (OUTPUT with .errors in its name)."""
     keep_order: bool = False
     """Results in the order of the lines; else as they come, to be told by custom_id."""
+    prefix_order: bool = True
+    """Run lines that begin alike together, so that their prefix is computed once."""
     restart: bool = False
     """Begin anew: drop the results and the progress that are there."""
     max_tokens: int | None = None
@@ -64,6 +67,10 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Of lines that don't say."""
     price: str = ""
     """What the machine costs, in dollars per hour, to show what the job does."""
+    deadline: str = ""
+    """Time that the job may take, such as 90m or 8h: says before the start whether that will do."""
+    plan: bool = False
+    """Only say what the job would take: exit code 0, or 3 where the deadline would not hold."""
     served_model_name: str = ""
     """Another name by which lines may call the model here."""
 
@@ -74,6 +81,7 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {getattr(self, name)}", f"give {low} to {high}")
 
+        seconds_of(self.deadline)
         if self.url and self.ray:
             raise ConfigError("--url and --ray exclude each other", "leave one of them out")
 
@@ -130,6 +138,7 @@ LARGE_STEPS = {"max_num_batched_tokens": 2048}
 
 
 async def _run(job: "Job", wanted: BatchConfig, engine: Any) -> int:
+    from sixfold.cli.batch_plan import show_plan
     from sixfold.serving.batch.job import finish, open_job
     from sixfold.serving.batch.ledger import FINISHED
 
@@ -137,12 +146,17 @@ async def _run(job: "Job", wanted: BatchConfig, engine: Any) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if wanted.plan:
+        async with _target(wanted, engine) as target:
+            return 0 if await show_plan(job, target, wanted) else EXIT_ERRORS
     ledger = open_job(job, wanted.restart)
     try:
         if ledger.state == FINISHED:
             print("this job is done already (--restart to run it anew)", file=sys.stderr)
         else:
             async with _target(wanted, engine) as target:
+                if wanted.deadline:
+                    await show_plan(job, target, wanted)
                 await _work(job, ledger, target, wanted)
             finish(job, ledger)
         counts = ledger.counts
@@ -161,8 +175,9 @@ async def _work(job: "Job", ledger: "Ledger", target: "Target", wanted: BatchCon
     reader = LineReader(job.input, ledger.frontier)
     try:
         windows = Windows(reader, ledger, job.defaults)
-        with Progress(job.input, ledger.counts, wanted.price) as progress:
-            options = Options(patience=wanted.patience)
+        deadline = seconds_of(wanted.deadline)
+        with Progress(job.input, ledger.counts, wanted.price, deadline) as progress:
+            options = Options(patience=wanted.patience, prefix_order=wanted.prefix_order)
             await Runner(ledger, windows, target, options, progress.committed).run()
     finally:
         reader.close()

@@ -18,12 +18,15 @@ class Progress:
     """Told of each commit. What is left is guessed from how much of the input is done."""
 
     def __init__(
-        self, source: Path, before: "Counts", price: str, out: TextIO = sys.stderr
-    ) -> None:
-        """`before`: what earlier runs have done. `price`: dollars per hour. Raises ConfigError."""
+        self, source: Path, before: "Counts", price: str, deadline: float = 0.0,
+        out: TextIO = sys.stderr,
+    ) -> None:  # fmt: skip
+        """`before`: what earlier runs have done. `price`: dollars per hour. `deadline`: seconds
+        that this run may take, 0 for any. Raises ConfigError."""
         self._plain = source.suffix not in (".gz", ".zst")
         self._size = max(1, source.stat().st_size)
-        self._price = _dollars(price)
+        self._price = dollars(price)
+        self._deadline = deadline
         self._out = out
         self._live = out.isatty()
         self._began = self._shown = time.monotonic()
@@ -68,6 +71,8 @@ class Progress:
         if now_done > 0 and seconds > 0:
             left = (self._size - offset) * seconds / now_done
             parts.append(f"{duration(left)} left")
+            if self._deadline and seconds + left > self._deadline:
+                parts.append(f"{duration(seconds + left - self._deadline)} over the deadline")
         bar = "#" * round(share * WIDTH)
         return f"[{bar:<{WIDTH}}] {share:4.0%} · " + " · ".join(parts)
 
@@ -81,7 +86,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _dollars(price: str) -> float:
+def dollars(price: str) -> float:
+    """Per hour. Raises ConfigError."""
     try:
         value = float(price or 0)
     except ValueError:

@@ -6,11 +6,13 @@ OFFLINE = Card(
     name="offline batch inference",
     family="offline",
     what=(
-        "Runs a known set of prompts for throughput: `LLM.generate` takes them all at once and "
-        "keeps every step full. Durable jobs over files are planned."
+        "Runs a known set of requests for throughput: `sixfold batch` answers a file, ordered by "
+        "shared prefix, keeps the KV cache full, computes equal questions once, and loses no line "
+        "when it is killed. The server takes files and batches over its API and runs them behind "
+        "its interactive requests."
     ),
     knobs={
-        "sixfold": Knob("LLM.generate"),
+        "sixfold": Knob("batch INPUT OUTPUT"),
         "vllm": Knob("run-batch"),
         "sglang": Knob("Engine.generate"),
     },
@@ -35,7 +37,8 @@ OFFLINE = Card(
             "the peak."
         ),
     },
-    implemented="sixfold.engine.llm.LLM",
-    equality_test="tests/engine/test_invariance.py::test_tiny_model",
+    implemented="sixfold.serving.batch.runner.Runner",
+    equality_test="tests/cli/test_batch.py::test_killed_with_its_engine_the_job_ends_as_if_nothing_had_been",
+    benchmark="benchmarks/batch.py",
 )
 CARDS = (OFFLINE,)

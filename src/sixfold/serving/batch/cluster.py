@@ -106,6 +106,10 @@ class RayTarget:
             raise Unavailable(why, busy=lives)
         return msgspec.msgpack.decode(data, type=Answer)
 
+    def nodes(self) -> set[str]:
+        """Ids of the nodes that answer."""
+        return {name for name, node in self._nodes.items() if not node.lost}
+
     async def follow(self) -> None:
         """Keep an engine on every node that is alive, until cancelled."""
         starts: set[asyncio.Task[None]] = set()

@@ -46,8 +46,8 @@ def open_input(path: Path) -> BinaryIO:
             f"can't read {path}: {error.strerror}", "check the input's name"
         ) from None
     if path.suffix == ".zst":
-        plain = _zstd().ZstdDecompressor().stream_reader(
-            file, read_across_frames=True, closefd=True
+        plain = (
+            _zstd().ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=True)
         )
         return cast(BinaryIO, io.BufferedReader(plain))
     return file

@@ -44,6 +44,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     patience: float = 300.0
     """Seconds without any answer, while nobody is there to ask, after which the job stops."""
+    prefix_order: bool = True
+    """Within a window, run what begins alike together (order.py); else as the lines come."""
 
 
 class Recent:
@@ -134,7 +136,7 @@ class Runner:
                 for task, row in window.todo.answered:
                     self._put(copied(task, row), window)
                 tasks = self._leaders(window)
-                for i in order(tasks):
+                for i in order(tasks) if self._options.prefix_order else range(len(tasks)):
                     await self._start(tasks[i], window)
                     if self._failure is not None:
                         return
