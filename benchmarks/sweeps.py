@@ -91,7 +91,7 @@ def batching(a: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measure]]]:
         engines = {kind: build(a.model, batching=kind, max_num_seqs=size)
                    for kind in ("static", "continuous")}  # fmt: skip
         for name, length in LENGTHS.items():
-            rates: dict[str, list[float]] = {"padded": [], "static": [], "continuous": []}
+            rates: dict[str, list[float]] = {"static": [], "padded": [], "continuous": []}
             for number in range(a.rounds):
                 rng = random.Random(number)
                 asks = [Ask(ids(rng, 32), length(rng)) for _ in range(max(4 * size, JOB))]
