@@ -4,7 +4,7 @@ One job in process: requests that share a beginning, copy a text and differ in l
 baseline without any of the strategies (static batches, memory for the longest request, all scores
 in memory, no prefix cache, no drafts), each is turned on alone, and each pair together.
 Interaction: the pair's gain over the product of the two alone; 1 is independent, less is
-cancelling, more is helping. Not here: where each pays alone (sweeps.py, speculation.py, attention.py).
+cancelling, more is helping. Not here: where each pays alone (sweeps.py, speculation.py ...).
 """
 
 import argparse
