@@ -21,10 +21,13 @@ LONG_MATCH = 8
 Kind = tuple[str, int]
 """(source, how long the match was that the draft comes from)."""
 
+SAMPLED = " sampled"
+"""Behind a source: what is likely is not always drawn."""
 
-def kind_of(source: str, matched: int) -> Kind:
+
+def kind_of(source: str, matched: int, greedy: bool = True) -> Kind:
     """Drafts that are judged together."""
-    return source, min(matched, LONG_MATCH)
+    return source if greedy else source + SAMPLED, min(matched, LONG_MATCH)
 
 
 class Counts:
@@ -61,7 +64,8 @@ class Acceptance:
     def forget(self, request_id: str, sources: Sequence[str]) -> None:
         """The request is over."""
         for source in sources:
-            self._known.pop((request_id, source), None)
+            for name in (source, source + SAMPLED):
+                self._known.pop((request_id, name), None)
 
     def kept(self, request_id: str, kind: Kind, count: int) -> list[float]:
         """Chances that the first, the first two, ... `count` tokens of a draft are kept."""

@@ -18,10 +18,12 @@ from sixfold.engine.speculative.cost import StepCost
 from sixfold.engine.speculative.draft_model import DraftModel, Wanted
 from sixfold.engine.speculative.lookup import NOTHING, Draft, Lookup, Pasts
 
-EXPLORE = 64
+EXPLORE = 128
 """Steps without any draft after which a short one is tried: what did not pay may do so now."""
-LATEST = 1024
+LATEST = 2048
 """Most steps between two tries: each one that fails doubles their distance."""
+REST = 8
+"""Steps for which it is not asked again whether a model's drafts would pay, once they did not."""
 CONTROL = 32
 """Steps with drafts after which one goes without: else nothing tells what that would take."""
 EXPLORED = 2
@@ -52,6 +54,11 @@ class Decoding:
 
     request: EngineRequest
     output: Sequence[int]
+
+    @property
+    def greedy(self) -> bool:
+        """Its tokens are not drawn."""
+        return self.request.params.temperature == 0
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ class Speculator:
         self._idle = 0
         self._patience = EXPLORE
         self._drafted = 0
+        self._requests = self._resting = 0
         self._model: DraftModel | None = None
         self._model_cost = cost
         self._builder: StepInputBuilder | None = None
@@ -107,9 +115,11 @@ class Speculator:
             return {}
         looked = {one.request.request_id: self._look_up(one) for one in decoding}
         chances: dict[str, list[float]] = {}
-        for name, draft in looked.items():
+        for one in decoding:
+            name = one.request.request_id
+            draft = looked[name]
             if draft.tokens:
-                kind = kind_of(self._source, draft.matched)
+                kind = kind_of(self._source, draft.matched, one.greedy)
                 self._planned[name] = _Planned(kind, draft.tokens)
                 chances[name] = self._acceptance.kept(name, kind, len(draft.tokens))
         lengths = self._choose(decoding, chances, other_rows)
@@ -179,12 +189,19 @@ class Speculator:
         self, decoding: Sequence[Decoding], chances: dict[str, list[float]], other_rows: int
     ) -> dict[str, int]:
         requests, rows = len(decoding), len(decoding) + other_rows
-        lengths, best = choose(requests, rows, chances, self._cost)
+        lengths, best = choose(requests, rows, chances, self._cost) if chances else ({}, 0.0)
+        if self._model is None or (self._resting and requests == self._requests):
+            self._resting = max(0, self._resting - 1)
+            return lengths
+        self._requests, self._resting = requests, 0
+        best = best or requests / self._cost.seconds(rows)
         depths = self._depths(requests, rows, best)
         if not depths:
+            self._resting = REST
             return lengths
-        names = [one.request.request_id for one in decoding]
-        mine = {name: self._acceptance.kept(name, (MODEL, 0), self._most) for name in names}
+        kinds = {one.request.request_id: kind_of(MODEL, 0, one.greedy) for one in decoding}
+        names = list(kinds)
+        mine = {name: self._acceptance.kept(name, kinds[name], self._most) for name in names}
         drafting = [
             name for name in names if name not in chances or mine[name][0] > chances[name][0]
         ]
@@ -196,7 +213,8 @@ class Speculator:
             if rate > best:
                 lengths, best, chosen = found, rate, {n for n in drafting if n in found}
         for name in chosen:
-            self._planned[name] = _Planned((MODEL, 0), None)
+            self._planned[name] = _Planned(kinds[name], None)
+        self._resting = 0 if chosen else REST
         return lengths
 
     def _depths(self, requests: int, rows: int, rate: float) -> list[int]:
@@ -204,9 +222,6 @@ class Speculator:
 
         With many requests there are none, and nobody's chances need be looked at.
         """
-        if self._model is None:
-            return []
-
         def at_best(depth: int, drafting: int) -> float:
             seconds = self._cost.seconds(rows + drafting * depth)
             seconds += depth * self._model_cost.seconds(drafting)
@@ -223,9 +238,11 @@ class Speculator:
             return {name: min(EXPLORED, len(planned.tokens or ()))}
         if self._model is None:
             return {}
-        name = next(iter(decoding)).request.request_id
-        self._planned[name] = _Planned((MODEL, 0), None)
-        return {name: min(EXPLORED, self._most)}
+        one = next(iter(decoding))
+        name = one.request.request_id
+        self._planned[name] = _Planned(kind_of(MODEL, 0, one.greedy), None)
+        self._resting = 0
+        return {name: 1}
 
     def _draft(
         self, model: DraftModel, chunks: Sequence[ScheduledChunk], wanted: list[Wanted]
