@@ -181,6 +181,8 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     deadline: float | None = None
     pooling: Pooling | None = None
     """Not to generate: the prompt's hidden states are wanted as one vector, and end it."""
+    backfill: bool = False
+    """Offline work: it runs in what interactive requests leave, and yields to them at once."""
 
 
 class Logprob(msgspec.Struct, frozen=True):

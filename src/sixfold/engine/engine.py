@@ -131,6 +131,7 @@ class LLMEngine:
                 policy=config.scheduling_policy,
                 batching=config.batching,
                 max_batch_delay=config.max_batch_delay_ms / 1e3,
+                interactive_slowdown=config.interactive_slowdown,
             ),
             kv,
         )
@@ -233,12 +234,13 @@ class LLMEngine:
     def _plan_drafts(self) -> dict[str, int]:
         if self._speculator is None:
             return {}
-        decoding = [Decoding(live.request, live.output) for live in self._live.values()
-                    if live.output]  # fmt: skip
+        # Backfill drafts nothing: its rows are filled up to what interactive requests can spare.
+        lives = [live for live in self._live.values() if not live.request.backfill]
+        decoding = [Decoding(live.request, live.output) for live in lives if live.output]
         if not decoding:
             return {}
-        waiting = sum(len(live.request.prompt_token_ids) for live in self._live.values()
-                      if not live.output)  # fmt: skip
+        waiting = sum(len(live.request.prompt_token_ids) for live in lives if not live.output)
+        waiting += self._scheduler.backfill_rows
         room = max(0, self.config.max_num_batched_tokens - len(decoding))
         return self._speculator.plan(decoding, min(waiting, room))
 
