@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sixfold.engine.scheduler.backfill import Allowance
-from sixfold.engine.scheduler.slowdown import ENOUGH, Latency, LostTime
+from sixfold.engine.scheduler.slowdown import ENOUGH, Latency, StepShare
 from sixfold.engine.scheduler.step_cost import LearnedCost, Work
 
 
@@ -160,8 +160,8 @@ def test_lending_rests_where_one_in_twenty_is_beyond_the_limit():
     assert sum(beyond[1000:]) / 3000 == pytest.approx(0.05, abs=0.01)
 
 
-def test_lost_time_runs_as_fast_as_backfill_has_of_a_step():
-    clock = LostTime()
+def test_a_share_of_steps_is_a_clock():
+    clock = StepShare()
     clock.step(10.0, 0.25)
     assert clock.at(14.0) == pytest.approx(1.0)
     clock.pause(14.0)

@@ -13,7 +13,7 @@ import math
 from sixfold.engine.scheduler.config import SchedulerConfig
 from sixfold.engine.scheduler.lanes import Lanes
 from sixfold.engine.scheduler.output import BackfillStats, SchedulerOutput
-from sixfold.engine.scheduler.slowdown import Latency, LostTime
+from sixfold.engine.scheduler.slowdown import Latency, StepShare
 from sixfold.engine.scheduler.state import RequestState
 from sixfold.engine.scheduler.step_cost import LearnedCost, Work
 
@@ -23,8 +23,8 @@ SMALLEST = 1.5
 """With nobody there, a step may always take so many times what one row takes: else nothing ran."""
 LOOKED_AT = 64
 """Waiting requests whose first tokens are reckoned up; those behind have no time to lend."""
-FOLLOWED = 0.98
-"""What an average of steps keeps at each step."""
+FOLLOWED = 0.05
+"""How much one request counts in an average of them."""
 
 
 class Allowance:
@@ -76,14 +76,16 @@ class Backfill:
         self._budget = config.max_num_batched_tokens
         self._lanes = lanes
         self._cost = LearnedCost()
-        self._first = Latency(self._slowdown, scale=self._slowdown, gain=0.1)
+        self._first = Latency(self._slowdown, scale=0.5, gain=0.1)
         self._each = Latency(self._slowdown, scale=1.0, gain=0.05)
-        self._lost_first = LostTime()
-        self._lost_each = LostTime()
+        self._backfill, self._own, self._prompts = StepShare(), StepShare(), StepShare()
+        """Of all steps: seconds of backfill; of decodes, as many as there would be without it; and
+        of interactive requests' prompts."""
+        self._shorter = 1.0
+        """How long decoding would take without backfill, as a part of what it takes."""
         self._last_arrival = -math.inf
         self._last: tuple[Work, float, float] | None = None
         """The step before: what it held, when it began and when its results were there."""
-        self._alone = self._together = 0.0
 
     # ---- what happens
 
@@ -94,7 +96,7 @@ class Backfill:
         state.arrived = state.request.arrival_time or now
         if not state.request.backfill:
             self._last_arrival = max(self._last_arrival, state.arrived)
-            state.lost = self._lost_first.at(state.arrived)
+            state.backfilled = self._backfill.at(state.arrived)
 
     def begins(self, now: float) -> None:
         """The next step is about to be planned: the one before took until now."""
@@ -112,23 +114,32 @@ class Backfill:
         self.rows = work.rows + work.prompt - ours.rows - ours.prompt
         self.prompt_tokens += work.prompt - ours.prompt
         self.generated += sum(chunk.backfill and chunk.samples for chunk in output.chunks)
-        self._lost_first.step(began, share)
-        self._lost_each.step(began, self._share_of_decodes(ours, needed, takes))
+        self._backfill.step(began, share)
+        single = min(needed, self._cost.seconds(Work(1, 0, ours.context // max(1, ours.rows))))
+        rows = self._cost.seconds(Work(ours.rows, 0, ours.context))
+        met = self._shorter * max(0.0, rows - single)
+        self._own.step(began, (single + met) / takes if takes else 0.0)
+        self._prompts.step(began, max(0.0, needed - max(rows, single)) / takes if takes else 0.0)
 
     def began_decoding(self, state: RequestState, now: float) -> None:
         """A request has its first token, or goes on after it was preempted."""
         if state.request.backfill or len(state.output) != 1:
             return
         took = now - state.arrived
-        self._first.take(took, took - (self._lost_first.at(now) - state.lost))
-        state.first_token, state.lost = now, self._lost_each.at(now)
+        backfill = self._backfill.at(now)
+        self._first.take(took, took - (backfill - state.backfilled))
+        state.first_token = now
+        state.own, state.prompts = self._own.at(now), self._prompts.at(now)
 
     def finished(self, state: RequestState, now: float) -> None:
         """A request is complete."""
         gaps = len(state.output) - 1
         if not state.request.backfill and gaps > 0:
-            took, lost = now - state.first_token, self._lost_each.at(now) - state.lost
-            self._each.take(took / gaps, (took - lost) / gaps)
+            took = now - state.first_token
+            own, prompts = self._own.at(now) - state.own, self._prompts.at(now) - state.prompts
+            without = alone(took, own, prompts)
+            self._each.take(took / gaps, without / gaps)
+            self._shorter += FOLLOWED * (without / took - self._shorter) if took > 0.0 else 0.0
 
     def stats(self) -> BackfillStats:
         """Gauges of now, and counters since the start."""
@@ -154,7 +165,7 @@ class Backfill:
             lent = self._slowdown * needed
         else:
             # Whoever comes during the step may lose so much.
-            lent = self._first.scale * self._first.limit
+            lent = self._first.scale * self._first.margin
             lent = min(lent, self._lent_by_waiting(ours, now), self._lent_by_decoding(needed, now))
         if anybody:
             return lent
@@ -200,24 +211,20 @@ class Backfill:
         if self._last is not None:
             work, began, _ = self._last
             self._cost.learn(work, ended - began)
-            self._lost_first.pause(ended)
-            self._lost_each.pause(ended)
+            self._backfill.pause(ended)
+            self._own.pause(ended)
+            self._prompts.pause(ended)
             self._last = None
 
-    def _share_of_decodes(self, ours: Work, needed: float, takes: float) -> float:
-        """What decoding requests lose of a step, with what is lost by meeting more of each other.
 
-        A request that takes longer meets more others, and more of their prompts. By Little's law it
-        would meet as many fewer alone as it would be there for a shorter time.
-        """
-        if not ours.rows:
-            return 0.0
-        mine = min(needed, self._cost.seconds(Work(1, 0, ours.context // ours.rows)))
-        shorter = self._alone / self._together if self._together else 1.0
-        alone = mine + shorter * (needed - mine)
-        self._alone = FOLLOWED * self._alone + (1.0 - FOLLOWED) * alone
-        self._together = FOLLOWED * self._together + (1.0 - FOLLOWED) * takes
-        return 1.0 - alone / takes
+def alone(took: float, own: float, prompts: float) -> float:
+    """Seconds that decoding would have taken without backfill, of which `own` for decode rows.
+
+    Not what it took less what backfill took: a request that is there for longer meets more prompts,
+    and more other decodes. By Little's law both are in proportion to how long requests are there.
+    For decodes `own` has seen to that; for prompts alone = own + prompts * alone / took.
+    """
+    return min(took, own / (1.0 - prompts / took)) if prompts < took else took
 
 
 def work_of(output: SchedulerOutput, backfill: bool) -> Work:

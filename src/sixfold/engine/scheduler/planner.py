@@ -30,6 +30,8 @@ class Planner:
         self._changed: list[ScheduledChunk] = []
         self._admitted: list[RequestState] = []
         self._allowance: Allowance | None = None
+        self._short = False
+        """Somebody waits for blocks in this step."""
         self._now = 0.0
 
     def plan(
@@ -44,7 +46,7 @@ class Planner:
             chunk.new_blocks = self._lanes.no_changes()
         self._changed.clear()
         lanes = self._lanes
-        self._allowance = None
+        self._allowance, self._short = None, False
         self._serve(lanes.interactive, output)
         self._add_drafts(output, drafts)
         if len(lanes.backfill):
@@ -68,11 +70,12 @@ class Planner:
         self._schedule_decodes(lane, output)
         self._schedule_prefills(lane, output)
         # What was just preempted would only take its place again. Interactive requests may take
-        # the place of backfill, but not the other way round.
+        # the place of backfill, but backfill takes no room that an interactive request waits for.
         backfill = lane is self._lanes.backfill
-        if lane.waiting and not any(
+        barred = self._short or any(
             backfill or not state.request.backfill for state in self._lanes.preempted
-        ):
+        )
+        if lane.waiting and not barred:
             self._schedule_waiting(lane, output)
 
     def _schedule_decodes(self, lane: Lane, output: SchedulerOutput) -> None:
@@ -131,6 +134,7 @@ class Planner:
             if full or not self._admit(lane, state, match, output):
                 victim = self._yields(lane)
                 if victim is None:
+                    self._short = True
                     break
                 # It is looked at again: with the victim's slot and blocks it may start now.
                 self._lanes.preempt(victim, self._now)

@@ -17,9 +17,10 @@ ENOUGH = 20
 class Latency:
     """One latency of interactive requests: as it would be alone, its limit, and what is lent.
 
-    `scale` follows a percentile by its definition (Robbins and Monro, 1951): it rises a little with
-    each request within the limit and falls by 19 times as much with each one beyond it, so that
-    it rests where one in twenty is beyond.
+    `scale` says how much is lent. A request that backfill has pushed beyond the limit lowers it; one
+    that is within it, though alone it would be among the slowest twentieth, raises it as much. So it
+    rests where as many are beyond the limit as would be beyond the percentile alone. What makes
+    requests slow with and without backfill, such as a burst of them, moves nothing.
     """
 
     def __init__(self, slowdown: float, scale: float, gain: float) -> None:
@@ -29,6 +30,8 @@ class Latency:
         """Seconds that one request in twenty may exceed; 0 while it is not known."""
         self._slowdown = slowdown
         self._gain = gain
+        self._slow = 0.0
+        """The percentile alone."""
         self._alone: deque[float] = deque(maxlen=KEPT)
 
     @property
@@ -36,20 +39,25 @@ class Latency:
         """Enough requests were seen."""
         return self.limit > 0.0
 
+    @property
+    def margin(self) -> float:
+        """Twice the seconds by which the percentile may get worse."""
+        return 2.0 * (self.limit - self._slow)
+
     def take(self, measured: float, alone: float) -> None:
         """A request had `measured` seconds; without backfill they would have been `alone`."""
+        alone = min(measured, max(0.0, alone))
         if self.known:
-            beyond = measured > self.limit
-            share = 1.0 - PERCENT / 100.0
-            move = -(1.0 - share) if beyond else share
+            move = (alone > self._slow) - (measured > self.limit)
             self.scale = max(0.0, min(1.0, self.scale + self._gain * move))
-        self._alone.append(min(measured, max(0.0, alone)))
+        self._alone.append(alone)
         if len(self._alone) >= ENOUGH:
-            self.limit = (1.0 + self._slowdown) * percentile(self._alone, PERCENT)
+            self._slow = percentile(self._alone, PERCENT)
+            self.limit = (1.0 + self._slowdown) * self._slow
 
 
-class LostTime:
-    """A clock of the seconds that were lost to backfill: it runs as fast as a step's share is."""
+class StepShare:
+    """A clock of what something takes of steps: it runs as fast as its share of a step is."""
 
     def __init__(self) -> None:
         self._total = 0.0
@@ -58,15 +66,15 @@ class LostTime:
         self._share = 0.0
 
     def at(self, now: float) -> float:
-        """Seconds lost up to `now`, which is not before the last step."""
+        """Seconds taken up to `now`, which is not before the last step."""
         end = now if self._ended is None else min(now, self._ended)
         return self._total + self._share * max(0.0, end - self._began)
 
     def step(self, began: float, share: float) -> None:
-        """A step that began then is run; `share` of its time, 0 to 1, is lost."""
+        """A step that began then is run; of its time it takes `share`, 0 to 1."""
         self._total = self.at(began)
         self._began, self._share, self._ended = began, share, None
 
     def pause(self, ended: float) -> None:
-        """Since then nothing is run."""
+        """The step was over then."""
         self._ended = ended

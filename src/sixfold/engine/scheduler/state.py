@@ -47,8 +47,11 @@ class RequestState:
     arrived: float = 0.0
     first_token: float = 0.0
     """When it was there."""
-    lost: float = 0.0
-    """Up to its arrival, then up to its first token: what was lost to backfill (slowdown.py)."""
+    backfilled: float = 0.0
+    """Seconds that backfill had taken of all steps when it arrived."""
+    own: float = 0.0
+    prompts: float = 0.0
+    """Seconds that decodes and prompts had taken when its first token was there (backfill.py)."""
     timings: Timings = field(default_factory=Timings)
 
     @property
