@@ -40,7 +40,8 @@ class Allowance:
     def takes_decode(self, context: int) -> bool:
         """One more decode row that reads `context` tokens: booked if it fits."""
         more = self._work.plus(1, 0, context)
-        if self.seconds <= 0.0 or self._cost.seconds(more) > self._end:
+        late = self._cost.seconds(more) > self._end and not self._empty
+        if self.seconds <= 0.0 or late:
             return False
         self._work = more
         return True
@@ -53,9 +54,14 @@ class Allowance:
             return most
         left = self._end - self._cost.seconds(self._work.plus(0, 1, context))
         if left < 0.0:
-            return 0
+            return 1 if self._empty else 0
         each = self._cost.prompt_token
         return most if each * (most - 1) <= left else 1 + int(left / each)
+
+    @property
+    def _empty(self) -> bool:
+        """A step that may be run at all may hold a token, or it would not be run."""
+        return not self._work.rows and not self._work.prompt
 
     def take_prompt(self, count: int, context: int) -> None:
         """Book what `prompt_tokens` granted."""
@@ -160,6 +166,8 @@ class Backfill:
         anybody = len(self._lanes.interactive) > 0
         if not anybody and now - self._last_arrival > RECENT:
             return math.inf
+        if not anybody and not self._cost.known:
+            return math.inf  # a few steps, to learn from
         needed = self._cost.seconds(ours)
         if not self._cost.known or not self._first.known:
             lent = self._slowdown * needed

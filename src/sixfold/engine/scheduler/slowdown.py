@@ -12,15 +12,17 @@ KEPT = 200
 """Requests that a percentile is taken of."""
 ENOUGH = 20
 """Below so many it says nothing."""
+AIM = 0.95
+"""Part of the slowdown that is aimed at: most requests end up close to the limit."""
 
 
 class Latency:
     """One latency of interactive requests: as it would be alone, its limit, and what is lent.
 
-    `scale` says how much is lent. A request that backfill has pushed beyond the limit lowers it; one
-    that is within it, though alone it would be among the slowest twentieth, raises it as much. So it
-    rests where as many are beyond the limit as would be beyond the percentile alone. What makes
-    requests slow with and without backfill, such as a burst of them, moves nothing.
+    `scale` says how much is lent. A request that backfill has pushed beyond the limit lowers it;
+    one that is within it, though alone it would be among the slowest twentieth, raises it as much.
+    So it rests where as many are beyond the limit as would be beyond the percentile alone. What
+    makes requests slow with and without backfill, such as a burst of them, moves nothing.
     """
 
     def __init__(self, slowdown: float, scale: float, gain: float) -> None:
@@ -53,7 +55,7 @@ class Latency:
         self._alone.append(alone)
         if len(self._alone) >= ENOUGH:
             self._slow = percentile(self._alone, PERCENT)
-            self.limit = (1.0 + self._slowdown) * self._slow
+            self.limit = (1.0 + AIM * self._slowdown) * self._slow
 
 
 class StepShare:

@@ -13,6 +13,8 @@ MEMORY = 0.997
 """What a step still counts for after the next one: some 300 steps are remembered."""
 TRUSTED = 16
 """Steps after which costs are known well enough to say that one took strangely long."""
+SHORTEST = 1e-6
+"""Seconds below which no clock tells steps apart."""
 OUTLIER = 4.0
 """Deviations further out than so many usual ones are pulled in to there."""
 
@@ -67,7 +69,7 @@ class LearnedCost:
 
     def learn(self, work: Work, seconds: float) -> None:
         """A step with that in it has taken `seconds`."""
-        if seconds <= 0.0 or not (work.rows or work.prompt):
+        if seconds < SHORTEST or not (work.rows or work.prompt):
             return
         expected = self.seconds(work)
         if self.known and expected > 0.0:
