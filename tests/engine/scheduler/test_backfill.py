@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sixfold.engine.scheduler.backfill import Allowance, alone
-from sixfold.engine.scheduler.slowdown import AIM, ENOUGH, Latency, StepShare
+from sixfold.engine.scheduler.slowdown import ENOUGH, Latency, StepShare, surely
 from sixfold.engine.scheduler.step_cost import LearnedCost, Work
 
 
@@ -137,7 +137,12 @@ def test_a_latency_is_limited_by_what_it_would_be_alone():
     for number in range(ENOUGH):
         assert not latency.known
         latency.take(2.0, 1.0 + number / (ENOUGH - 1))
-    assert latency.limit == pytest.approx((1.0 + 0.1 * AIM) * 1.95)
+    assert latency.limit == pytest.approx(1.1 * (1.0 + surely(95, ENOUGH) / 100))
+
+
+@given(st.integers(1, 10_000))
+def test_more_samples_are_trusted_further(count):
+    assert 0.0 <= surely(95, count) <= surely(95, count + 1) < 95.0
 
 
 @settings(max_examples=50)

@@ -42,25 +42,20 @@ def rate(outcome: Outcome) -> float:
 def both(seconds: Seconds, slowdown: float, **fields) -> tuple[float, float, float]:
     """TTFT and TPOT at p95, as a part of those alone; backfill's part of the idle capacity.
 
-    Of three runs together: a percentile of one is mostly made by its few bursts.
+    On average of a few runs, each against itself alone: its few bursts make a run's percentile.
     """
     load = Load(seconds, 1.0, **fields)
     tokens = (sum(load.prompt) + sum(load.output)) / 2
     load = replace(load, rate=LOADED * capacity(seconds) / tokens)
-    alone, beside, share = Outcome(), Outcome(), 0.0
+    found = []
     for seed in SEEDS:
         one = replace(load, seed=seed)
-        _join(alone, Clockwork(one).run())
-        found = Clockwork(replace(one, backfill=ALWAYS, slowdown=slowdown)).run()
-        _join(beside, found)
-        share += rate(found) / ((1.0 - LOADED) * capacity(seconds)) / len(SEEDS)
-    ttft, tpot = (after / before for after, before in zip(beside.p95(), alone.p95(), strict=True))
+        alone = Clockwork(one).run().p95()
+        beside = Clockwork(replace(one, backfill=ALWAYS, slowdown=slowdown)).run()
+        worse = [after / before for after, before in zip(beside.p95(), alone, strict=True)]
+        found.append((*worse, rate(beside) / ((1.0 - LOADED) * capacity(seconds))))
+    ttft, tpot, share = (sum(values) / len(SEEDS) for values in zip(*found, strict=True))
     return ttft, tpot, share
-
-
-def _join(whole: Outcome, part: Outcome) -> None:
-    whole.ttft += part.ttft
-    whole.tpot += part.tpot
 
 
 @pytest.mark.parametrize("machine", [cpu, gpu])

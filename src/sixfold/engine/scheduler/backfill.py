@@ -9,6 +9,7 @@ Not here: costs of steps (step_cost.py), percentiles (slowdown.py), who runs (pl
 """
 
 import math
+from itertools import chain
 
 from sixfold.engine.scheduler.config import SchedulerConfig
 from sixfold.engine.scheduler.lanes import Lanes
@@ -23,6 +24,8 @@ SMALLEST = 1.5
 """With nobody there, a step may always take so many times what one row takes: else nothing ran."""
 LOOKED_AT = 64
 """Waiting requests whose first tokens are reckoned up; those behind have no time to lend."""
+SELDOM = 8
+"""Without backfill, costs are followed by one step of so many: nobody should pay for them."""
 FOLLOWED = 0.05
 """How much one request counts in an average of them."""
 
@@ -89,6 +92,7 @@ class Backfill:
         of interactive requests' prompts."""
         self._shorter = 1.0
         """How long decoding would take without backfill, as a part of what it takes."""
+        self._steps = 0
         self._last_arrival = -math.inf
         self._last: tuple[Work, float, float] | None = None
         """The step before: what it held, when it began and when its results were there."""
@@ -110,7 +114,9 @@ class Backfill:
 
     def ran(self, output: SchedulerOutput, began: float, ended: float) -> None:
         """A step was run."""
-        work, ours = work_of(output, True), work_of(output, False)
+        work = ours = work_of(output, True)
+        if len(self._lanes.backfill):
+            ours = work_of(output, False)
         self._last = (work, began, ended)
         takes, needed = self._cost.seconds(work), self._cost.seconds(ours)
         if takes <= 0.0:
@@ -183,7 +189,7 @@ class Backfill:
         """The least that those without a first token can spare, half of it in each step."""
         lane, least, tokens = self._lanes.interactive, math.inf, 0
         step = self._cost.seconds(Work(ours.rows, 0, ours.context))
-        for looked_at, state in enumerate((*lane.prefilling, *lane.waiting)):
+        for looked_at, state in enumerate(chain(lane.prefilling, lane.waiting)):
             if looked_at == LOOKED_AT:
                 return 0.0
             tokens += len(state.token_ids) - state.num_computed
@@ -195,13 +201,11 @@ class Backfill:
 
     def _lent_by_decoding(self, needed: float, now: float) -> float:
         """The least that those who decode can spare: each is to stay ahead of its pace."""
+        decoding, least = self._lanes.interactive.decoding, math.inf
+        if not self._each.known:
+            return self._slowdown * needed if len(decoding) else math.inf
         pace = self._each.scale * self._each.limit
-        if not pace:
-            return (
-                math.inf if not len(self._lanes.interactive.decoding) else (self._slowdown * needed)
-            )
-        least = math.inf
-        for state in self._lanes.interactive.decoding:
+        for state in decoding:
             least = min(least, pace * len(state.output) - (now - state.first_token))
         least -= needed
         # What piled up is not spent in one step: gaps between tokens would jump.
@@ -218,7 +222,9 @@ class Backfill:
         """The last step took until then: text and messages are part of it."""
         if self._last is not None:
             work, began, _ = self._last
-            self._cost.learn(work, ended - began)
+            self._steps += 1
+            if len(self._lanes.backfill) or not self._cost.known or self._steps % SELDOM == 0:
+                self._cost.learn(work, ended - began)
             self._backfill.pause(ended)
             self._own.pause(ended)
             self._prompts.pause(ended)

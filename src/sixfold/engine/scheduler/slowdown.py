@@ -3,6 +3,7 @@
 Not here: what a step may hold because of it (backfill.py).
 """
 
+import math
 from collections import deque
 
 from sixfold.core.metrics import percentile
@@ -12,8 +13,6 @@ KEPT = 200
 """Requests that a percentile is taken of."""
 ENOUGH = 20
 """Below so many it says nothing."""
-AIM = 0.95
-"""Part of the slowdown that is aimed at: most requests end up close to the limit."""
 
 
 class Latency:
@@ -33,7 +32,7 @@ class Latency:
         self._slowdown = slowdown
         self._gain = gain
         self._slow = 0.0
-        """The percentile alone."""
+        """The percentile alone, rather too low than too high."""
         self._alone: deque[float] = deque(maxlen=KEPT)
 
     @property
@@ -54,8 +53,18 @@ class Latency:
             self.scale = max(0.0, min(1.0, self.scale + self._gain * move))
         self._alone.append(alone)
         if len(self._alone) >= ENOUGH:
-            self._slow = percentile(self._alone, PERCENT)
-            self.limit = (1.0 + AIM * self._slowdown) * self._slow
+            self._slow = percentile(self._alone, surely(PERCENT, len(self._alone)))
+            self.limit = (1.0 + self._slowdown) * self._slow
+
+
+def surely(percent: float, count: int) -> float:
+    """A percentile of `count` samples that is no higher than `percent` of all, but for luck.
+
+    By one standard error: most requests end up close to the limit, so that each time it is taken
+    for too high would show.
+    """
+    part = percent / 100.0
+    return 100.0 * max(0.0, part - math.sqrt(part * (1.0 - part) / count))
 
 
 class StepShare:
