@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sixfold.engine.scheduler.backfill import Allowance, alone
-from sixfold.engine.scheduler.slowdown import ENOUGH, Latency, StepShare, surely
+from sixfold.engine.scheduler.slowdown import ENOUGH, KEPT, Latency, StepShare, surely
 from sixfold.engine.scheduler.step_cost import LearnedCost, Work
 
 
@@ -111,7 +111,8 @@ contexts = st.lists(st.integers(0, 2000), max_size=30)
 @given(work=works, seconds=st.floats(0.0, 0.3), contexts=contexts, most=st.integers(0, 500))
 def test_an_allowance_is_never_exceeded(work, seconds, contexts, most):
     end = fill(work, seconds, contexts, most)
-    assert end == work or work == Work() or COST.seconds(end) <= COST.seconds(work) + seconds + 1e-9
+    empty = not work.rows and not work.prompt
+    assert end == work or empty or COST.seconds(end) <= COST.seconds(work) + seconds + 1e-9
 
 
 @given(
@@ -155,14 +156,15 @@ def test_what_is_lent_stays_a_part(pairs):
         assert 0.0 <= latency.margin <= 2.0 * latency.limit
 
 
-def test_lending_rests_where_one_in_twenty_is_beyond_the_limit():
+def test_lending_rests_where_as_many_are_beyond_the_limit_as_alone():
     latency, rng, beyond = Latency(0.1, scale=1.0, gain=0.05), Random(1), []
     for _ in range(6000):
         without = rng.uniform(0.5, 1.0)
         measured = without + 2.0 * latency.scale * rng.random()
         beyond.append(measured > latency.limit > 0.0)
         latency.take(measured, without)
-    assert sum(beyond[2000:]) / 4000 == pytest.approx(0.05, abs=0.015)
+    alone_beyond = 1.0 - surely(95, KEPT) / 100
+    assert sum(beyond[2000:]) / 4000 == pytest.approx(alone_beyond, abs=0.015)
 
 
 def test_who_is_slow_anyway_changes_nothing():
