@@ -71,18 +71,23 @@ def run(engine: LLMEngine, requests, disturb=None) -> dict[str, tuple[float, flo
 @pytest.mark.parametrize(
     "options",
     [{}, {"max_num_seqs": 2}, {"max_num_batched_tokens": 16}, {"speculative": "self"},
-     {"batching": "static", "max_num_seqs": 3}, {"batching": "dynamic"}],
+     {"batching": "static", "max_num_seqs": 3}, {"batching": "dynamic"},
+     {"interactive_slowdown": 100.0}, {"interactive_slowdown": 0.1, "max_num_seqs": 4}],
     ids=str,
 )  # fmt: skip
 def test_parts_add_up(cache, options):
     engine = make_engine(cache, **options)
+    yields = "interactive_slowdown" in options
 
     def preempt(engine: LLMEngine, count: int) -> None:
         time.sleep(0.002)  # a caller that takes its time
         if count in (5, 9) and "r1" in engine._live:
             engine._scheduler.preempt("r1")
 
-    found = run(engine, [request(f"r{i}", 20 + 60 * (i % 3), 30) for i in range(8)], preempt)
+    requests = [request(f"r{i}", 20 + 60 * (i % 3), 30) for i in range(8)]
+    for one in requests[::2] if yields else ():
+        one.backfill = True
+    found = run(engine, requests, preempt)
     assert len(found) == 8
     for first, whole, timings in found.values():
         assert set(timings.parts) <= set(PARTS)
@@ -130,6 +135,31 @@ def test_each_second_goes_where_it_belongs():
     assert other.parts == {
         "queue": 1.0, "prefill": 4.0, "wait": 2.0, "engine": 2.0, "preempted": 6.0
     }  # fmt: skip
+
+
+def test_what_backfill_takes_is_told_apart():
+    book = Attribution()
+    book.add("a", 0.0, 0.0)
+    book.add("b", 0.0, 0.0, True)
+    ours = chunk("a", 0, 4)
+    theirs = ScheduledChunk("b", 1, 0, [1] * 12, True, (), backfill=True)
+    book.step(SchedulerOutput(chunks=[ours, theirs]), ["a", "b"],
+              step(0.0, 0.0, 4.0, 4.0, backfill=3.0))  # fmt: skip
+    # Came a second before the step was over: of that second three quarters are backfill's.
+    book.add("c", 3.0, 4.0)
+    # b decodes, but is not in the next step; c waits for it to end.
+    book.step(SchedulerOutput(chunks=[chunk("a", 4, 1)]), ["a"], step(4.0, 4.0, 6.0, 2.0))
+    decodes = ScheduledChunk("b", 1, 12, [1], True, (), backfill=True)
+    book.step(SchedulerOutput(chunks=[chunk("a", 5, 1), decodes]), ["a", "b"],
+              step(6.0, 6.0, 8.0, 2.0, backfill=0.5))  # fmt: skip
+    parts = {}
+    for name in "abc":
+        timings = Timings()
+        book.end(name, 8.0, timings)
+        parts[name] = timings.parts
+    assert parts["a"] == {"prefill": 1.0, "backfill": 3.5, "decode": 3.5}
+    assert parts["b"] == {"prefill": 3.0, "interference": 1.0, "wait": 2.0, "decode": 2.0}
+    assert parts["c"] == {"http": 0.25, "queue": 3.5, "backfill": 0.75 + 0.5}
 
 
 def test_a_trace_is_json_with_every_step_and_request(cache, tmp_path):

@@ -7,7 +7,6 @@ runs a quick cut, `make test-all` the 64 prompts of the target, in every ISA tie
 import random
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from sixfold import LLM, SamplingParams
@@ -80,7 +79,7 @@ def cut_at_random(llm: LLM) -> None:
     def cut():
         most = min(whole.max_num_batched_tokens, least + 90)
         budget = rng.randint(least, most)
-        scheduler._config = msgspec.structs.replace(whole, max_num_batched_tokens=budget)
+        scheduler._planner._budget = budget
         return step()
 
     llm.engine.step = cut

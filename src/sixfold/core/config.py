@@ -59,6 +59,10 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     wait for company first; for work that ends in one go, such as embeddings)."""
     max_batch_delay_ms: int = 20
     """Most milliseconds that a dynamic batch waits to be filled."""
+    interactive_slowdown: float = 0.1
+    """Part by which p95 of interactive requests' TTFT and TPOT may get worse because of backfill:
+    offline requests that run beside them, in what they leave. Backfill waits as long as interactive
+    requests need everything."""
     speculative: str = "off"
     """Guess tokens and check several in one step: off; ngram or suffix (what followed when the
     same tokens came before: in the request, or with suffix in past outputs too); self (the same
@@ -110,6 +114,10 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         _one_of("executor", self.executor, ("native", "reference"))
         if not self.speculative.startswith("draft=") or self.speculative == "draft=":
             _one_of("speculative", self.speculative, SPECULATIVE)
+        if not 0.0 <= self.interactive_slowdown <= 100.0:
+            raise ConfigError(
+                f"interactive_slowdown is {self.interactive_slowdown}, but must be in [0, 100]"
+            )
         for name, low, high in (
             ("max_model_len", 0, 1 << 20),
             ("num_speculative_tokens", 1, 64),

@@ -32,6 +32,16 @@ class EngineStats(msgspec.Struct, kw_only=True):
     """Counter: tokens sampled."""
     num_preemptions: int = 0
     """Counter: requests that lost their blocks and began anew."""
+    num_backfill_running: int = 0
+    """Gauge: of those that hold a slot, requests that yield to interactive ones."""
+    num_backfill_waiting: int = 0
+    """Gauge: of those that hold none, requests that yield to interactive ones."""
+    backfill_limit_seconds: float = 0.0
+    """Gauge: seconds of backfill that the last step might have held; infinite: no limit."""
+    backfill_prompt_tokens: int = 0
+    """Counter: prompt tokens computed for backfill."""
+    backfill_generation_tokens: int = 0
+    """Counter: tokens sampled for backfill."""
     num_steps: int = 0
     """Counter: steps run."""
     num_drafts: int = 0

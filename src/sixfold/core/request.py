@@ -182,7 +182,7 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     pooling: Pooling | None = None
     """Not to generate: the prompt's hidden states are wanted as one vector, and end it."""
     backfill: bool = False
-    """Work that nobody waits for: every other request goes before it."""
+    """Offline work: it runs in what interactive requests leave, and yields to them at once."""
 
 
 class Logprob(msgspec.Struct, frozen=True):

@@ -125,17 +125,7 @@ class LLMEngine:
         )
         self._events = kv.tell() if self._publisher is not None else None
         self._changes = kv.use_tier(self._offloader) if self._offloader is not None else None
-        self._scheduler = Scheduler(
-            SchedulerConfig(
-                max_num_seqs=config.max_num_seqs,
-                max_num_batched_tokens=config.max_num_batched_tokens,
-                max_model_len=self.max_model_len,
-                policy=config.scheduling_policy,
-                batching=config.batching,
-                max_batch_delay=config.max_batch_delay_ms / 1e3,
-            ),
-            kv,
-        )
+        self._scheduler = Scheduler(_scheduler_config(config, self.max_model_len), kv)
         groups = len(program.kv_groups)
         builder = StepInputBuilder(groups, config.max_num_seqs, self.max_model_len)
         sampling = SamplingBatch(config.max_num_seqs, self.eos_token_ids, config.seed)
@@ -235,12 +225,13 @@ class LLMEngine:
     def _plan_drafts(self) -> dict[str, int]:
         if self._speculator is None:
             return {}
-        decoding = [Decoding(live.request, live.output) for live in self._live.values()
-                    if live.output]  # fmt: skip
+        # Backfill drafts nothing: its rows are filled up to what interactive requests can spare.
+        lives = [live for live in self._live.values() if not live.request.backfill]
+        decoding = [Decoding(live.request, live.output) for live in lives if live.output]
         if not decoding:
             return {}
-        waiting = sum(len(live.request.prompt_token_ids) for live in self._live.values()
-                      if not live.output)  # fmt: skip
+        waiting = sum(len(live.request.prompt_token_ids) for live in lives if not live.output)
+        waiting += self._scheduler.backfill_rows
         room = max(0, self.config.max_num_batched_tokens - len(decoding))
         return self._speculator.plan(decoding, min(waiting, room))
 
@@ -357,6 +348,18 @@ class LLMEngine:
         self._forget_drafts(delta.request_id, live)
         delta.timings = self._clock.end(live.request, self._scheduler.timings(delta.request_id))
         return delta
+
+
+def _scheduler_config(config: EngineConfig, max_model_len: int) -> SchedulerConfig:
+    return SchedulerConfig(
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=max_model_len,
+        policy=config.scheduling_policy,
+        batching=config.batching,
+        max_batch_delay=config.max_batch_delay_ms / 1e3,
+        interactive_slowdown=config.interactive_slowdown,
+    )
 
 
 def _max_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:

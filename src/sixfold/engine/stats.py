@@ -40,6 +40,11 @@ def engine_stats(
         generation_tokens=totals.generated,
         num_preemptions=scheduler.preemptions,
         num_batched_tokens=totals.batched_tokens,
+        num_backfill_running=scheduler.backfill.running,
+        num_backfill_waiting=scheduler.backfill.waiting,
+        backfill_limit_seconds=scheduler.backfill.limit,
+        backfill_prompt_tokens=scheduler.backfill.prompt_tokens,
+        backfill_generation_tokens=scheduler.backfill.generated,
         num_steps=totals.steps,
         step_seconds=seconds,
     )

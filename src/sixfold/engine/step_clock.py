@@ -29,7 +29,8 @@ class StepClock:
     def add(self, request: EngineRequest) -> None:
         """A request has come."""
         now = time.monotonic()
-        self._attribution.add(request.request_id, request.arrival_time or now, now)
+        self._attribution.add(request.request_id, request.arrival_time or now, now,
+                              request.backfill)  # fmt: skip
 
     def forget(self, request_id: str) -> None:
         """A request is over, and nobody asks."""
@@ -46,6 +47,7 @@ class StepClock:
         step = StepTime(
             before=self._ended, began=began, ended=ended, forward=forward, sampling=sampling,
             drafting=drafting, wasted=wasted, loading=loading, detokenise=ended - text_began,
+            backfill=max(0.0, forward - wasted) * output.backfill_share,
         )  # fmt: skip
         self._attribution.step(output, sampled, step)
         if self._trace is not None:

@@ -46,6 +46,7 @@ class World:
     reserves: bool = False
     caching: bool = True
     hasher: Hasher | None = None
+    slowdown: float = 0.1
 
     def manager(self) -> KVCacheManager:
         return KVCacheManager(
@@ -65,6 +66,7 @@ class World:
             policy=self.policy,
             batching=self.batching,
             max_batch_delay=self.delay,
+            interactive_slowdown=self.slowdown,
         )
 
 
@@ -126,7 +128,7 @@ class Simulation:
     ) -> str | None:
         """Add a request that says its last token at output length `stop_at`; None if refused.
 
-        `fields` are priority, deadline, max_tokens, prompt_logprobs, request_id.
+        `fields` are priority, deadline, max_tokens, prompt_logprobs, request_id, backfill.
         """
         self.submitted += 1
         name = str(fields.pop("request_id", f"r{self.submitted}"))
@@ -332,6 +334,33 @@ class Simulation:
                 if scores:
                     assert chunk.start == 0
         assert decoding == sorted(decoding, reverse=True), "decodes come first"
+        assert sum(decoding) == output.num_decodes
+        self._check_yielding(output)
+
+    def _check_yielding(self, output: SchedulerOutput) -> None:
+        """Backfill has only what interactive requests can't use in this step."""
+        lanes = self.scheduler._lanes
+        held = [s for s in self.scheduler._requests.values() if s.request.backfill]
+        assert {s.kv for s in held if s.slot >= 0} == {s.kv for s in lanes.backfill.running()}
+        for chunk in output.chunks:
+            assert chunk.backfill == self.live[chunk.request_id].request.backfill
+            assert not chunk.backfill or not chunk.num_drafted
+        if not lanes.backfill.num_running:
+            return
+        ours = [chunk for chunk in output.chunks if not chunk.backfill]
+        spent = sum(len(chunk.token_ids) - chunk.num_drafted for chunk in ours)
+        computed = {chunk.request_id for chunk in ours}
+        for state in lanes.interactive.running():
+            name = state.request.request_id
+            assert name in computed or spent == self.world.budget, "backfill got its tokens"
+        names = [self.live[name].request for name in output.preempted]
+        if spent == self.world.budget or not all(request.backfill for request in names):
+            return
+        for state in lanes.interactive.waiting:
+            if lanes.interactive.admission.admits(state):
+                owner = state.kv.waits_for and state.kv.waits_for.owner
+                assert owner is not None, "backfill holds a slot or blocks that others need"
+                assert lanes.backfill_of(owner) is None, "nobody waits for backfill"
 
     # ---- what must hold at any time
 
@@ -341,12 +370,12 @@ class Simulation:
         assert {s.request.request_id for s in states} == set(self.live)
         running = [s for s in states if s.phase is not Phase.WAITING]
         assert len(running) == self.scheduler.num_running <= self.world.max_num_seqs
-        slots = [s.slot for s in running] + self.scheduler._free_slots
+        slots = [s.slot for s in running] + self.scheduler._lanes.free_slots
         assert sorted(slots) == list(range(self.world.max_num_seqs))
         stats = self.scheduler.stats()
         assert (stats.running, stats.waiting) == (len(running), len(states) - len(running))
         assert 0 <= stats.prefix_cache_hits <= stats.prefix_cache_queries
-        assert stats.preemptions == self.preemptions + len(self.scheduler._preempted)
+        assert stats.preemptions == self.preemptions + len(self.scheduler._lanes.preempted)
         for state in states:
             assert state.phase is not Phase.WAITING or not any(state.kv.tables)
         self._check_pools()

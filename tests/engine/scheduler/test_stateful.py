@@ -33,6 +33,7 @@ worlds = st.builds(
     max_model_len=st.sampled_from([200, 256, 320]),
     policy=st.sampled_from(["fcfs", "priority"]),
     batching=st.sampled_from(["continuous", "continuous", "static", "dynamic"]),
+    slowdown=st.sampled_from([0.0, 0.1, 100.0]),
     caching=st.sampled_from([True, True, True, False]),
     hasher=st.sampled_from(
         [None, None, None, lambda parent, tokens: bytes([sum(parent + tokens) & 7])]
@@ -68,6 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         stop_at=st.sampled_from([1, 5, 33, 70]),
         deadline=st.sampled_from([None, None, None, None, 2, 15]),
         prompt_logprobs=st.sampled_from([None, None, None, None, 0]),
+        backfill=st.sampled_from([False, False, True]),
     )
     def submit(self, paths, tail, deadline, **fields) -> None:
         """A burst of requests that share prefixes."""

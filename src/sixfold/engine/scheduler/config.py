@@ -1,5 +1,7 @@
 """The scheduler's limits: one frozen value, checked when it is made."""
 
+import math
+
 import msgspec
 
 from sixfold.core.errors import ConfigError
@@ -18,9 +20,12 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """fcfs, or priority (lower value first, then arrival)."""
     batching: str = "continuous"
     """continuous, static (form a batch, run it to its end, form the next), or dynamic (the same,
-    but wait until it is full or `max_batch_delay` is over)."""
+    but wait until it is full or `max_batch_delay` is over). Backfill is always continuous."""
     max_batch_delay: float = 0.0
     """Seconds that a dynamic batch waits for company, from its first request's arrival on."""
+
+    interactive_slowdown: float = 0.1
+    """Part by which p95 of TTFT and TPOT of interactive requests may get worse by backfill."""
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len"):
@@ -28,6 +33,10 @@ class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
                 raise ConfigError(f"{name} is {getattr(self, name)}", "give at least 1")
         if not self.max_batch_delay >= 0.0:
             raise ConfigError(f"max_batch_delay is {self.max_batch_delay}", "give 0 or more")
+        if not 0.0 <= self.interactive_slowdown < math.inf:
+            raise ConfigError(
+                f"interactive_slowdown is {self.interactive_slowdown}", "give 0 or more"
+            )
         for name, known in (
             ("policy", ("fcfs", "priority")),
             ("batching", ("continuous", "static", "dynamic")),

@@ -33,6 +33,8 @@ class ScheduledChunk:
     """Tokens at the end of `token_ids` that are guessed: each row from the one before them on is
     sampled, and what is computed behind the first wrong one is void. Whoever drafts them fills
     them in."""
+    backfill: bool = False
+    """Of a request that yields to interactive ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +47,26 @@ class SchedulerOutput:
     expired: list[str] = field(default_factory=list)
     """Requests dropped because their deadline passed; they are over."""
     num_batched_tokens: int = 0
+    num_decodes: int = 0
+    """Chunks at the beginning of `chunks` that are decodes."""
     loads: list[Load] = field(default_factory=list)
     """Blocks to be brought into the arena before anything runs; if one can't be had, `unadmit`."""
+    backfill_share: float = 0.0
+    """Part of the step's time, 0 to 1, that it would not have taken without backfill; known once
+    it has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillStats:
+    """Of requests that yield to interactive ones: gauges of now, and counters since the start."""
+
+    running: int
+    waiting: int
+    limit: float
+    """Seconds of it that the last step might have held; inf: no limit."""
+    prompt_tokens: int
+    """Computed, those computed again included."""
+    generated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +82,4 @@ class SchedulerStats:
     prefix_cache_hits: int
     """Prompt tokens that were not computed."""
     preemptions: int
+    backfill: BackfillStats

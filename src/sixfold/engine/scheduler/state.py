@@ -24,8 +24,8 @@ class RequestState:
     """A request in the system, from `add` until it is finished, aborted or expired."""
 
     request: EngineRequest
-    order: tuple[int, int]
-    """(priority, arrival number): lower goes first, and is preempted last."""
+    order: tuple[bool, int, int]
+    """(backfill, priority, arrival number): lower goes first, and is preempted last."""
     token_ids: list[int]
     """Prompt and output."""
     max_len: int
@@ -44,6 +44,14 @@ class RequestState:
     chunk: ScheduledChunk = NO_CHUNK
     """The last one scheduled; while decoding, the one that is used again and again."""
     was_admitted: bool = False
+    arrived: float = 0.0
+    first_token: float = 0.0
+    """When it was there."""
+    backfilled: float = 0.0
+    """Seconds that backfill had taken of all steps when it arrived."""
+    own: float = 0.0
+    prompts: float = 0.0
+    """Seconds that decodes and prompts had taken when its first token was there (backfill.py)."""
     timings: Timings = field(default_factory=Timings)
 
     @property

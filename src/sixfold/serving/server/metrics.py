@@ -46,6 +46,12 @@ _GAUGES = {
     "num_requests_running": ("vllm:num_requests_running", "Requests in the running batch."),
     "num_requests_waiting": ("vllm:num_requests_waiting", "Requests in the engine's queue."),
     "kv_cache_usage": ("vllm:kv_cache_usage_perc", "Used part of the KV cache, 0 to 1."),
+    "num_backfill_running": ("sixfold:num_backfill_running", "Backfill in the running batch."),
+    "num_backfill_waiting": ("sixfold:num_backfill_waiting", "Backfill in the engine's queue."),
+    "backfill_limit_seconds": (
+        "sixfold:backfill_limit_seconds",
+        "Backfill that the last step might have held; infinite: no limit.",
+    ),
 }
 _COUNTERS = {
     "prefix_cache_queries": ("vllm:prefix_cache_queries", "Tokens looked up in the prefix cache."),
@@ -53,6 +59,14 @@ _COUNTERS = {
     "prompt_tokens": ("vllm:prompt_tokens", "Prompt tokens processed."),
     "generation_tokens": ("vllm:generation_tokens", "Tokens generated."),
     "num_preemptions": ("vllm:num_preemptions", "Requests preempted."),
+    "backfill_prompt_tokens": (
+        "sixfold:backfill_prompt_tokens",
+        "Prompt tokens computed for backfill.",
+    ),
+    "backfill_generation_tokens": (
+        "sixfold:backfill_generation_tokens",
+        "Tokens generated for backfill.",
+    ),
     "num_steps": ("sixfold:steps", "Steps run."),
     "offload_loaded": ("sixfold:kv_offload_loaded_blocks", "Blocks loaded, not computed."),
     "offload_failed": ("sixfold:kv_offload_failed_loads", "Loads that failed: computed again."),
