@@ -41,7 +41,7 @@ SWEEPS = (
     ),
     Sweep("prefix caching", "sweep-prefix", "ratio", tuple(
         (f"{share} % common", f"32 of 1,088 tokens, {share} % common: on")
-        for share in (0, 5, 10, 25, 50, 75, 94)
+        for share in (0, 10, 25, 50, 94)
     )),
     *(
         Sweep("continuous batching", "sweep-batching", "ratio", tuple(
@@ -64,6 +64,10 @@ SWEEPS = (
         ))
         for tier in ("disk", "memory")
     ),
+    Sweep("offline batch inference", "batch-order", "of file order", (
+        ("100 prefixes, room for 10, file order", "100 prefixes, 8 lines each: file order"),
+        ("100 prefixes, room for 10, prefix order", "100 prefixes, 8 lines each: prefix order"),
+    )),
 )  # fmt: skip
 PAIRS = {
     "static batching": ("output", True),
@@ -164,7 +168,28 @@ def page(found: tuple[Measured, ...]) -> str:
         parts.append(f"## {one.strategy}, {one.metric}: [{one.record}](tables.md)")
         lines = [[gain.workload, f"{gain.times:.2f}"] for gain in one.gains]
         parts.append(table(["workload", "gain"], lines))
+    parts += interactions()
     return "\n\n".join(parts) + "\n"
+
+
+def interactions() -> list[str]:
+    """Which pairs help each other, and which take each other's gain, where that was measured."""
+    path = RESULTS / "interactions.json"
+    if not path.is_file():
+        return []
+    known = read_record(path)
+    rows = []
+    for name, row in known.results.items():
+        if "interaction" in row:
+            both = median(row["interaction"].values)
+            verdict = "help each other" if both >= PAYS else "cancel" if both <= 1 / PAYS else "-"
+            rows.append([name, f"{median(row['of none'].values):.2f}", f"{both:.2f}", verdict])
+    return [
+        "## Pairs: [interactions](tables.md)",
+        "Both on over neither, in one job; interaction is that over the product of what each gains "
+        f"alone. {known.notes}",
+        table(["pair", "both", "interaction", ""], sorted(rows, key=lambda r: -float(r[2]))),
+    ]
 
 
 def linked(strategy: str) -> str:
