@@ -210,6 +210,7 @@ SWEEPS = {
     "prefix-caching": ("sweep-prefix", "isolation"),
     "continuous-batching": ("sweep-batching",),
     "static-batching": ("sweep-batching",),
+    "offline-batch-inference": ("batch-throughput", "batch-order", "batch-memory", "backfill"),
 }
 """Records beside a strategy's own, by its page."""
 
