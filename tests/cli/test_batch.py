@@ -79,6 +79,8 @@ def test_a_server_that_is_not_there_stops_the_job_with_a_hint(tmp_path, capsys):
     source = written(tmp_path / "in.jsonl", ["text"])
     url = ["--url", "http://127.0.0.1:9", "--patience", "0"]
     assert batch(source, tmp_path / "out.jsonl", *url) == 1
+    assert "is the server running there?" in capsys.readouterr().err
+    assert batch(source, tmp_path / "out.jsonl", *url, "--model", "m") == 1
     said = capsys.readouterr().err
     assert "nobody has answered" in said and "goes on where this one stopped" in said
 
@@ -87,7 +89,7 @@ def test_a_server_that_is_not_there_stops_the_job_with_a_hint(tmp_path, capsys):
     ("wrong", "said"),
     [
         (["--concurrency", "0"], "concurrency is 0"), (["--price", "cheap"], "price is 'cheap'"),
-        (["--url", "ftp://x"], "is no http or https URL"), (["--deadline", "soon"], "'soon'"),
+        (["--url", "ftp://x", "--model", "m"], "is no http or https URL"), (["--deadline", "soon"], "'soon'"),
         (["--url", "http://x", "--ray", "auto"], "exclude each other"),
     ],
 )  # fmt: skip

@@ -123,7 +123,9 @@ def run(argv: list[str]) -> int:
         input=Path(namespace["input"]),
         output=output,
         errors=Path(wanted.errors) if wanted.errors else errors_beside(output),
-        defaults=Defaults(fields=wanted.fields(), seeds=not wanted.url),
+        defaults=Defaults(
+            fields=wanted.fields(), seeds=not wanted.url, model=_model(wanted, namespace)
+        ),
         answered_by=wanted.url or engine.model,
         keep_order=wanted.keep_order,
     )
@@ -132,6 +134,16 @@ def run(argv: list[str]) -> int:
     except asyncio.CancelledError:
         print("stopped; the same command goes on here", file=sys.stderr)
         return 130
+
+
+def _model(wanted: BatchConfig, namespace: dict[str, Any]) -> str:
+    """What lines for a server mean that name no model: most servers ask for one."""
+    if not wanted.url:
+        return ""
+    from sixfold.cli.remote import GenerationConfig, Remote
+
+    asked = GenerationConfig(url=wanted.url, api_key=wanted.api_key)
+    return str(namespace.get("model") or Remote(asked).model())
 
 
 LARGE_STEPS = {"max_num_batched_tokens": 2048}

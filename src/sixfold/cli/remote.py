@@ -90,7 +90,7 @@ class Remote:
 
     def _post(self, path: str, body: dict[str, Any]) -> Iterator[_Choice]:
         a = self._asked
-        body |= {"model": self._model(), "stream": True, "max_tokens": a.max_tokens,
+        body |= {"model": self.model(), "stream": True, "max_tokens": a.max_tokens,
                  "temperature": a.temperature, "seed": a.seed}  # fmt: skip
         done = False
         for data in self._events(path, json.dumps(body)):
@@ -116,7 +116,8 @@ class Remote:
             except _BROKEN as error:
                 raise _cut(str(error) or type(error).__name__) from error
 
-    def _model(self) -> str:
+    def model(self) -> str:
+        """The first model that it serves. Raises SixfoldError."""
         with closing(self._connection()) as connection:
             response = self._request(connection, "GET", "/v1/models")
             try:

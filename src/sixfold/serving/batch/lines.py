@@ -52,6 +52,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """What lines that don't say so themselves mean; `seeds`: the same seed gives the same text."""
 
     fields: dict[str, Any] = {}
+    """Of what is generated."""
+    model: str = ""
     seeds: bool = True
     url: str = ""
     """The only route that lines may name, where it was settled before."""
@@ -74,7 +76,8 @@ def parse_line(line: int, data: bytes, defaults: Defaults) -> Task | Bad:
         return Bad(
             line=line, code=error.code, message=str(error), size=len(data), custom_id=custom_id
         )
-    body = {**defaults.fields, **body} if url != URLS[2] else body
+    named = {"model": defaults.model} if defaults.model else {}
+    body = {**named, **(defaults.fields if url != URLS[2] else {}), **body}
     return Task(
         line=line, custom_id=custom_id, url=url, body=body, size=len(data), prefix=_prefix(body),
         digest=_digest(url, body) if _same_again(url, body, defaults.seeds) else b"",
