@@ -89,7 +89,8 @@ def test_a_server_that_is_not_there_stops_the_job_with_a_hint(tmp_path, capsys):
     ("wrong", "said"),
     [
         (["--concurrency", "0"], "concurrency is 0"), (["--price", "cheap"], "price is 'cheap'"),
-        (["--url", "ftp://x", "--model", "m"], "is no http or https URL"), (["--deadline", "soon"], "'soon'"),
+        (["--url", "ftp://x", "--model", "m"], "is no http or https URL"),
+        (["--deadline", "soon"], "'soon'"),
         (["--url", "http://x", "--ray", "auto"], "exclude each other"),
     ],
 )  # fmt: skip
