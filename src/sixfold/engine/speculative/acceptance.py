@@ -12,6 +12,12 @@ FADE = 0.98
 PRIOR, PRIOR_WEIGHT = 0.6, 2.0
 """Before anything is known."""
 
+MODEL, MODEL_PRIOR = "model", 0.85
+"""Drafts of a model, which mostly agrees with its larger one."""
+
+NEVER = 0.05
+"""Chances below which the rest of a draft is not looked at."""
+
 OWN_WEIGHT = 8.0
 """Drafts of everybody that count as much as what is known of the request itself."""
 
@@ -71,8 +77,11 @@ class Acceptance:
         """Chances that the first, the first two, ... `count` tokens of a draft are kept."""
         everybody, own = self._known.get(kind), self._known.get((request_id, kind[0]))
         chances: list[float] = []
-        reached, general, mine = 1.0, PRIOR, PRIOR
+        reached = 1.0
+        general = mine = MODEL_PRIOR if kind[0].startswith(MODEL) else PRIOR
         for i in range(min(count, self._positions)):
+            if reached < NEVER:
+                break
             # What is not known of a position is guessed from the one before it.
             general = mixed(general, PRIOR_WEIGHT, everybody, i)
             mine = mixed((general + mine) / 2 if i else general, OWN_WEIGHT, own, i)

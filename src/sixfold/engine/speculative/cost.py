@@ -33,6 +33,7 @@ class StepCost:
         self._seconds: list[float] = []
         for taken in seconds:
             self._seconds.append(max(taken, self._seconds[-1] if self._seconds else 0.0))
+        self._known: dict[int, float] = {}
         self._weight = self._curve = self._taken = self._square = self._product = 0.0
         self._slope, self._extra = 1.0, 0.0
 
@@ -58,6 +59,12 @@ class StepCost:
 
     def curve(self, rows: int) -> float:
         """Of the rows alone."""
+        found = self._known.get(rows)
+        if found is None:
+            found = self._known[rows] = self._between(rows)
+        return found
+
+    def _between(self, rows: int) -> float:
         at, known = self._rows, self._seconds
         i = bisect_left(at, rows)
         if i == 0:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sixfold.core.request import EngineRequest
 from sixfold.engine.runner.step_input import StepInputBuilder
 from sixfold.engine.scheduler.output import ScheduledChunk
-from sixfold.engine.speculative.acceptance import Acceptance, Kind, kind_of
+from sixfold.engine.speculative.acceptance import MODEL, Acceptance, Kind, kind_of
 from sixfold.engine.speculative.choice import choose
 from sixfold.engine.speculative.cost import StepCost
 from sixfold.engine.speculative.draft_model import DraftModel, Wanted
@@ -30,7 +30,6 @@ EXPLORED = 2
 """Tokens of such a try."""
 DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 """Lengths of a model's drafts that are weighed against each other."""
-MODEL = "model"
 
 
 @dataclass(slots=True)
@@ -260,6 +259,8 @@ class Speculator:
     def _judge(self, chunk: ScheduledChunk, accepted: int) -> None:
         planned = self._planned[chunk.request_id]
         drafted = chunk.num_drafted
+        if accepted:
+            self._patience = EXPLORE
         self._acceptance.learn(chunk.request_id, planned.kind, drafted, accepted)
         if planned.tokens is None and self._model is not None:
             self._model.kept(chunk, accepted + 1)
