@@ -26,16 +26,10 @@ from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
-from sixfold.engine.models.weights import (
-    Progress,
-    Weights,
-    auto_dtype,
-    load_weights,
-    packed_path,
-)
+from sixfold.engine.models.weights import Progress, Weights, auto_dtype
 from sixfold.engine.offload.build import build_offloader
 from sixfold.engine.output import OutputState
-from sixfold.engine.runner.calibration import with_outliers
+from sixfold.engine.runner.calibration import Source
 from sixfold.engine.runner.executor import build_executor, build_program
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
 from sixfold.engine.runner.pooling import Pooler
@@ -86,10 +80,9 @@ class LLMEngine:
             dict.fromkeys((*checkpoint.config.eos_token_ids, *self.tokenizer.eos_token_ids))
         )
         cache_dir = Path(config.cache_dir).expanduser() if config.cache_dir else home
-        weights = load_weights(checkpoint, self.dtype, cache_dir, progress)
-        path = packed_path(checkpoint, self.dtype, cache_dir).with_suffix(".columns.json")
         program = build_program(checkpoint.config)
-        weights = with_outliers(weights, program, self.tokenizer.encode, path)
+        source = Source(checkpoint, self.dtype, cache_dir)
+        weights = source.load(program, self.tokenizer.encode, progress)
         self._build(program, weights, checkpoint, cache_dir)
         self._live: dict[str, _Live] = {}
         self._totals = Totals()

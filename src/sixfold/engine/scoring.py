@@ -17,8 +17,8 @@ from sixfold.engine.kernels.packing import KVDtype
 from sixfold.engine.kernels.reference import ReferenceModel
 from sixfold.engine.models.checkpoint import open_checkpoint
 from sixfold.engine.models.tokenizer import load_tokenizer
-from sixfold.engine.models.weights import Weights, load_weights, packed_path
-from sixfold.engine.runner.calibration import with_outliers
+from sixfold.engine.models.weights import Weights, load_weights
+from sixfold.engine.runner.calibration import Source, with_outliers
 from sixfold.engine.runner.executor import build_program
 from sixfold.engine.runner.step_input import StepInput
 
@@ -58,8 +58,8 @@ class Scorer:
         if variant.edit is not None:
             weights = variant.edit(weights)
         if dtype in ("int8", "int4") and variant.keep_outliers:
-            columns = packed_path(checkpoint, dtype, cache).with_suffix(".columns.json")
             encode = load_tokenizer(checkpoint.path).encode
+            columns = Source(checkpoint, dtype, cache).columns
             weights = with_outliers(weights, program, encode, columns)
         blocks = -(-max_len // BLOCK_SIZE)
         counts = [blocks + 1] * len(program.kv_groups)

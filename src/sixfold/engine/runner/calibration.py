@@ -9,7 +9,7 @@ Not here: how they are packed (kernels/packing.py), what they cost (benchmarks/a
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,8 @@ from sixfold.engine.kernels.packing import PackedWeight
 from sixfold.engine.kernels.program import Glu, Linear, Logits, Program
 from sixfold.engine.kernels.reference import ReferenceModel
 from sixfold.engine.kernels.reference_attention import rms_norm
-from sixfold.engine.models.weights import Weights
+from sixfold.engine.models.checkpoint import Checkpoint
+from sixfold.engine.models.weights import Progress, Weights, load_weights, packed_path
 from sixfold.engine.runner.step_input import StepInput
 
 KEPT = 16
@@ -40,6 +41,28 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int
     columns: dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights on disk: of which model, in which dtype, and where their packed form is kept."""
+
+    checkpoint: Checkpoint
+    dtype: str
+    cache: Path
+
+    @property
+    def columns(self) -> Path:
+        """The file of their columns."""
+        path = packed_path(self.checkpoint, self.dtype, self.cache)
+        return path.with_suffix(".columns.json")
+
+    def load(
+        self, program: Program, encode: Callable[[str], list[int]], progress: Progress | None = None
+    ) -> Weights:
+        """The weights with their outlier columns. Raises ModelError, ConfigError."""
+        weights = load_weights(self.checkpoint, self.dtype, self.cache, progress)
+        return with_outliers(weights, program, encode, self.columns)
 
 
 def with_outliers(

@@ -18,8 +18,8 @@ from sixfold.engine.kernels.sampling import SAMPLE_PARAMS
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
-from sixfold.engine.models.weights import auto_dtype, load_weights, packed_path
-from sixfold.engine.runner.calibration import with_outliers
+from sixfold.engine.models.weights import auto_dtype
+from sixfold.engine.runner.calibration import Source
 from sixfold.engine.runner.executor import Executor, build_program, kv_dtype_of
 from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInputBuilder, first_tokens
@@ -129,11 +129,9 @@ def _add_model(speculator: Speculator, target: Target, checkpoint: Checkpoint, d
     if not isinstance(target.executor, ops.NativeModel):
         raise ConfigError("a model can draft only on the native executor", "use ngram or suffix")
     config, itself = target.config, checkpoint is target.checkpoint
-    weights = load_weights(checkpoint, dtype, target.cache_dir)
     program = target.program if itself else build_program(checkpoint.config)
-    columns = packed_path(checkpoint, dtype, target.cache_dir).with_suffix(".columns.json")
     encode = load_tokenizer(checkpoint.path).encode
-    weights = with_outliers(weights, program, encode, columns)
+    weights = Source(checkpoint, dtype, target.cache_dir).load(program, encode)
     group = _whole_group(target.program)
     max_tokens = max(config.max_num_batched_tokens, 2 * config.max_num_seqs)
     cache_of = target.executor if itself else None
