@@ -56,10 +56,12 @@ check: $(VENV)/.dev ## Lint, types, import contract, size limits, docs
 docs: $(VENV)/.dev ## Write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
 
-bench: model ## Kernels against limits, whole steps, the server (records: docs/results/README.md)
+bench: model ## Kernels, steps, the server; rivals with LLAMA=DIR, engines with PEERS="FLAGS"
 	@$(BIN)/python benchmarks/kernels.py --quick
+	@[ -z "$(LLAMA)" ] || $(BIN)/python benchmarks/kernel_rivals.py --ggml $(LLAMA)
 	@$(BIN)/python benchmarks/steps.py --model $(MODEL) --repeats 1
 	@$(BIN)/python benchmarks/server_throughput.py --model $(MODEL)
+	@[ -z "$(PEERS)" ] || $(BIN)/python benchmarks/peers.py $(PEERS)
 
 wheel: $(VENV)/.dev ## Build a manylinux wheel into dist/ and try it in a fresh environment
 	@$(BIN)/python tools/build_wheel.py

@@ -25,6 +25,7 @@ def test_switches_come_from_the_cards() -> None:
     assert set(SWITCHED) <= {card.name for card in CARDS}
     assert switches("sixfold") == {
         "batching": ("static", "continuous"),
+        "speculative": ("auto", "off"),
         "enable_prefix_caching": (True, False),
     }
     assert switches("llamacpp")["flash_attn"] == ("on", "off")

@@ -34,7 +34,10 @@ SIZES: Mapping[str, Mapping[str, Values]] = {
 }
 """Engine -> flag -> values, the smallest first."""
 
-SWITCHED = ("static batching", "continuous batching", "prefix caching", "FlashAttention")
+SWITCHED = (
+    "static batching", "continuous batching", "prefix caching", "FlashAttention",
+    "speculative decoding",
+)  # fmt: skip
 """Cards whose switch belongs to one server; routers and parallel layouts are no server's flag."""
 
 BASELINES = {"sixfold": ("attention",)}
