@@ -20,9 +20,13 @@ PREFIX_CACHING = Card(
     metric="TTFT, prefix cache hits / queries",
     pays=(
         "Shared system prompts, conversations, few-shot examples, agents (whose input may be 100 "
-        "times their output)."
+        "times their output). TTFT of 32 requests at once is 1.06, 1.4, 1.7 and 6 times shorter "
+        "here with 10, 25, 50 and 94 % of 1,088 tokens in common."
     ),
-    not_when="Prompts have nothing in common: it then costs a hash per block, and little else.",
+    not_when=(
+        "Prompts have nothing in common: it then costs a hash per block, and little else (2 % of "
+        "TTFT here)."
+    ),
     costs=(
         "A hash per block of each prompt. Kept blocks use only room that running requests leave. "
         "TTFT tells whether a prefix was known, so tenants of one server should be parted "
@@ -126,7 +130,9 @@ OFFLOAD = Card(
     metric="prefix cache hits / queries, TTFT",
     pays=(
         "Long conversations that pause; prefixes that cost more to compute than to read "
-        "(CachedAttention, 2024: TTFT down by 87 % over many turns)."
+        "(CachedAttention, 2024: TTFT down by 87 % over many turns). Here a disk whose pages are "
+        "not in memory gives back 128 tokens 2.8 times faster than they are computed, 2,048 tokens "
+        "19 times."
     ),
     not_when=(
         "The cache holds the working set: only the overhead is left (LMCache issue 1109). Or "

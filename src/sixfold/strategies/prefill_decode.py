@@ -61,13 +61,14 @@ SPECULATIVE = Card(
     metric="TPOT, acceptance rate",
     pays=(
         "Few requests at a time, a draft that agrees often: 2 to 3 times the speed from 5 proposed "
-        "tokens of which each is accepted with 0.6 or more (LLM Inference Handbook, synthetic)."
+        "tokens of which each is accepted with 0.6 or more (LLM Inference Handbook, synthetic); "
+        "here, SmolLM2 in bf16 on 2 cores, 3.2 times on copied text and 1.7 on chat, one at a time."
     ),
     not_when=(
         "Large batches: arithmetic is busy already, and rejected tokens waste it (Llama-3.3-70B on "
         "one H100: no more throughput beyond 20 to 30 at once, says the same handbook). Nor on top "
         "of much tensor parallelism: it took one GPU from 21 to 30 tok/s, but four from 61 to 59 "
-        "(SGLang issue 6949)."
+        "(SGLang issue 6949). Here chat gains 1.14 with 16 at once; drawn text loses 2 to 4 %."
     ),
     costs=(
         "Memory for the draft's weights and cache, which the KV pool loses; arithmetic for what is "

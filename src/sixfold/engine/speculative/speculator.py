@@ -221,6 +221,7 @@ class Speculator:
 
         With many requests there are none, and nobody's chances need be looked at.
         """
+
         def at_best(depth: int, drafting: int) -> float:
             seconds = self._cost.seconds(rows + drafting * depth)
             seconds += depth * self._model_cost.seconds(drafting)
