@@ -86,10 +86,10 @@ CASES: Mapping[str, Case] = {
     ),
     "dynamic batching": Case(
         suits=Use(
-            label="prompts in clumps, a token each",
-            why="The first of a clump would run alone, and the others wait for it.",
-            workload="random:count=96,input=24,output=1",
-            load=gamma(40.0, 0.1),
+            label="short answers, asked for in clumps",
+            why="The first of a clump would run alone to its end, and the others wait for it.",
+            workload="random:count=96,input=24,output=24",
+            load=gamma(16.0, 0.1),
             metric="ttft:p95",
         ),
         unsuited=Use(
