@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sixfold.serving.batch.admission import BLOCK, Admission, Lengths, common
+from sixfold.serving.batch.admission import BLOCK, KVRoom, Lengths, common
 from sixfold.serving.batch.order import SHARED, order
 
 
@@ -34,7 +34,7 @@ def test_common_beginning(a, b):
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200), st.booleans())))
 def test_what_is_admitted_fits_or_is_alone(asks):
-    admission, held = Admission(16 * BLOCK), {}
+    admission, held = KVRoom(16 * BLOCK), {}
     for ticket, (prompt, output, leaves) in enumerate(asks):
         if admission.admit(ticket, [ticket] * prompt, output):
             held[ticket] = -(-(prompt + output) // BLOCK) * BLOCK
@@ -47,7 +47,7 @@ def test_what_is_admitted_fits_or_is_alone(asks):
 
 
 def test_a_prefix_that_neighbours_share_counts_once():
-    admission, prefix = Admission(10 * BLOCK), list(range(6 * BLOCK))
+    admission, prefix = KVRoom(10 * BLOCK), list(range(6 * BLOCK))
     assert all(admission.admit(i, [*prefix, i], BLOCK - 1) for i in range(4))
     assert not admission.admit(9, [1], 8 * BLOCK)
 

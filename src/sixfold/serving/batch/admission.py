@@ -34,7 +34,7 @@ class Lengths:
         return max(1, round(most * ranked[min(len(ranked) - 1, int(SURE * len(ranked)))]))
 
 
-class Admission:
+class KVRoom:
     """Of the tasks in the engine. `capacity` in tokens; 0 is without bounds."""
 
     def __init__(self, capacity: int) -> None:

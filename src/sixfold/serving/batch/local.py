@@ -14,7 +14,7 @@ import msgspec
 
 from sixfold.core.errors import EngineDeadError, OverloadedError, SixfoldError
 from sixfold.core.request import EngineRequest
-from sixfold.serving.batch.admission import Admission, Lengths
+from sixfold.serving.batch.admission import KVRoom, Lengths
 from sixfold.serving.batch.lines import URLS, Task
 from sixfold.serving.batch.target import Answer, Target, Unavailable, answered
 from sixfold.serving.server.convert import (
@@ -59,7 +59,7 @@ class LocalTarget:
         self._tenant = tenant
         self._backfill = backfill
         self._slots = limits.max_num_seqs
-        self._admission = Admission(limits.num_kv_tokens)
+        self._admission = KVRoom(limits.num_kv_tokens)
         self._lengths = Lengths()
         self._queue: list[tuple[int, asyncio.Event]] = []
 
