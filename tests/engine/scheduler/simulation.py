@@ -353,8 +353,9 @@ class Simulation:
         for state in lanes.interactive.running():
             name = state.request.request_id
             assert name in computed or spent == self.world.budget, "backfill got its tokens"
-        names = [self.live[name].request for name in output.preempted]
-        if spent == self.world.budget or not all(request.backfill for request in names):
+        # Who was sent back by hand, and cancelled since, still keeps others out of this step.
+        jobs = [self.live.get(name) for name in output.preempted]
+        if spent == self.world.budget or not all(job and job.request.backfill for job in jobs):
             return
         for state in lanes.interactive.waiting:
             if lanes.interactive.admission.admits(state):

@@ -16,7 +16,7 @@ from sixfold.engine.scheduler.lanes import Lanes
 from sixfold.engine.scheduler.output import BackfillStats, SchedulerOutput
 from sixfold.engine.scheduler.slowdown import Latency, StepShare
 from sixfold.engine.scheduler.state import RequestState
-from sixfold.engine.scheduler.step_cost import LearnedCost, Work
+from sixfold.engine.scheduler.step_cost import SHORTEST, LearnedCost, Work
 
 RECENT = 60.0
 """Seconds after the last interactive request in which the next one is expected at any moment."""
@@ -183,7 +183,8 @@ class Backfill:
             lent = min(lent, self._lent_by_waiting(ours, now), self._lent_by_decoding(needed, now))
         if anybody:
             return lent
-        return max(lent, SMALLEST * self._cost.seconds(Work(rows=1)))
+        # What no step has tried yet may seem to cost nothing; a token may be computed all the same.
+        return max(lent, SMALLEST * self._cost.seconds(Work(rows=1)), SHORTEST)
 
     def _lent_by_waiting(self, ours: Work, now: float) -> float:
         """The least that those without a first token can spare, half of it in each step."""
