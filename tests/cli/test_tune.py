@@ -28,7 +28,7 @@ def test_a_dry_run_says_what_would_be_tried(capsys, tmp_path):
     store = tmp_path / "t.db"
     assert main(["tune", "m", "--engine", "sixfold,vllm", "--dry-run", "--store", str(store)]) == 0
     shown = capsys.readouterr().out
-    assert ": 100 configurations of max_num_seqs=[4, 8, 16, 32, 64]" in shown
+    assert ": 200 configurations of max_num_seqs=[4, 8, 16, 32, 64]" in shown
     assert "vllm (tested with 0.32.0): " in shown and "dtype" not in shown and not store.exists()
     assert main(["tune", "m", "--allow-lossy", "--dry-run"]) == 0
     assert "dtype=['bf16', 'int8', 'int4']" in capsys.readouterr().out

@@ -20,7 +20,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 TINY = str(Path(__file__).parents[2] / "golden" / "tiny_gguf" / "tiny-llama.gguf")
 CONFIG = EngineConfig(model=TINY, kv_cache_memory_mb=16, max_num_seqs=4, num_threads=1)
-LINES = 400
+LINES = 1200
 
 
 @pytest.fixture
@@ -38,6 +38,9 @@ async def run(job, address: str, when_committed) -> None:
     ledger = open_job(job)
     try:
         async with ray_target(address, CONFIG) as target:
+            async with asyncio.timeout(120):
+                while len(target.nodes()) < 2:
+                    await asyncio.sleep(0.1)
             reader = LineReader(job.input, ledger.frontier)
             try:
                 windows = Windows(reader, ledger, job.defaults)
@@ -57,19 +60,18 @@ def test_a_lost_node_costs_only_what_it_had_in_flight(tmp_path, cluster):
         for i in range(LINES)
     ]
     job = job_at(write_lines(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl")
-    lost, seen = [], set()
+    lost = []
 
     def when_committed(target):
         def committed(counts, offset):
-            seen.update(target.nodes())
-            if counts.done >= LINES // 4 and not lost and len(target.nodes()) == 2:
-                lost.append(second)
+            if counts.done >= LINES // 8 and not lost:
+                lost.append(counts.done)
                 cluster.remove_node(second, allow_graceful=False)
 
         return committed
 
     asyncio.run(run(job, cluster.address, when_committed))
-    assert lost and len(seen) == 2, "no node was lost in the middle of the job"
+    assert lost and lost[0] < LINES, "no node was lost in the middle of the job"
     found = rows(job.output)
     assert sorted(row["custom_id"] for row in found) == sorted(item["custom_id"] for item in asked)
     assert not job.errors.exists()

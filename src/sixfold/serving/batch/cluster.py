@@ -6,6 +6,7 @@ this package and the model. Not here: the job, its ledger (they stay where the j
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ LOOK_SECONDS = 2.0
 """Between two looks at which nodes there are."""
 
 START_SECONDS = 600.0
+REACH_SECONDS = 10.0
 
 
 class EngineActor:
@@ -184,6 +186,13 @@ class RayTarget:
             return node
 
 
+def check_reachable(address: str) -> None:
+    """Raises OSError where nobody listens at host:port: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+
+
 @asynccontextmanager
 async def ray_target(address: str, config: EngineConfig) -> AsyncGenerator[RayTarget, None]:
     """Engines on all nodes of the cluster at `address` ("local" starts one here).
@@ -196,13 +205,14 @@ async def ray_target(address: str, config: EngineConfig) -> AsyncGenerator[RayTa
     except ImportError:
         raise SixfoldError("--ray needs Ray", "pip install 'sixfold[cluster]'") from None
     try:
+        await asyncio.to_thread(check_reachable, address)
         options: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
         if address == "local":
             options["include_dashboard"] = False
         else:
             options["address"] = address
         await asyncio.to_thread(lambda: ray.init(**options))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SixfoldError(
             f"no Ray cluster at {address}: {str(error)[:300]}", "ray start --head shows an address"
         ) from None
