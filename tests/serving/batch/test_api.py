@@ -4,7 +4,9 @@ import io
 import json
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import openai
@@ -12,6 +14,7 @@ import pytest
 from server_harness import Server, eventually
 
 URL = "/v1/completions"
+TINY = str(Path(__file__).parents[2] / "golden" / "tiny_gguf" / "tiny-llama.gguf")
 
 
 def lines(count: int, **body) -> bytes:
@@ -222,3 +225,33 @@ def test_interactive_requests_are_answered_beside_a_batch(start):
     assert client.batches.retrieve(batch.id).status == "in_progress", time.monotonic() - began
     client.batches.cancel(batch.id)
     ended(client, batch.id)
+
+
+def test_what_a_batch_computes_is_backfill(tmp_path):
+    """The real engine: everything of a batch, and nothing else, goes behind other requests."""
+    flags = ["--port", "0", "--batch-dir", str(tmp_path / "batches"), "--kv-cache-memory-mb", "32"]
+    server = Server(command=[sys.executable, "-m", "sixfold", "serve", TINY, *flags])
+    try:
+        client = client_of(server)
+        alone = {"prompt": "text", "max_tokens": 4, "temperature": 0}
+        with server.client() as http:
+            assert http.post(URL, json=alone).status_code == 200
+            batches = [begun(client, lines(12, temperature=0))]
+            inputs = b"".join(
+                json.dumps({"custom_id": f"{i}", "input": f"text {i}"}).encode() + b"\n"
+                for i in range(5)
+            )
+            batches.append(begun(client, inputs, "/v1/embeddings"))
+            for batch in batches:
+                assert ended(client, batch.id).request_counts.failed == 0
+            page = http.get("/metrics").text
+        found = {
+            line.split("{")[0]: float(line.rsplit(" ", 1)[1])
+            for line in page.splitlines() if not line.startswith("#") and "{" in line
+        }  # fmt: skip
+        prompts, generated = "prompt_tokens_total", "generation_tokens_total"
+        assert found[f"sixfold:backfill_{generated}"] == 12 * 4 == found[f"vllm:{generated}"] - 4
+        assert 12 < found[f"sixfold:backfill_{prompts}"] < found[f"vllm:{prompts}"]
+    finally:
+        server.stop()
+        server.close()

@@ -32,6 +32,7 @@ def build_requests(
             priority=common.priority,
             cache_salt=common.cache_salt,
             deadline=common.deadline,
+            backfill=common.backfill,
         )
         for p, ids in enumerate(prompts)
         for i in range(n)
