@@ -22,7 +22,7 @@ import servers
 from recording import save
 from sixfold.core.metrics import percentile, tpot, ttft
 from sixfold.core.record import Measure
-from sixfold.instrument.backends.spec import EngineSpec
+from sixfold.instrument.backends.spec import EngineSpec, Scalar
 from sixfold.instrument.loadgen.arrivals import poisson
 from sixfold.instrument.loadgen.client import Target
 from sixfold.instrument.loadgen.plan import Session, Turn
@@ -129,37 +129,44 @@ class Batch:
         return found
 
 
+def capacity_of(a: argparse.Namespace) -> float:
+    """Tokens per second in a closed loop, on a server of its own: what users have alone is learned
+    from users, who do not come like that."""
+    spec = EngineSpec(engine="sixfold", model=a.model, flags=flags_of(a))
+    with servers.serving(spec) as server:
+        full = sessions(4 * AT_ONCE, 1000)
+        return tokens(full) / load(server.url, full, AT_ONCE).seconds
+
+
+def flags_of(a: argparse.Namespace) -> dict[str, Scalar]:
+    """Of all servers."""
+    return {"max_num_seqs": AT_ONCE, "dtype": a.dtype, "kv_cache_memory_mb": 2048}
+
+
 def measure(a: argparse.Namespace, slowdown: float) -> dict[str, dict[str, Measure]]:
     """A server with this knob."""
     slower: dict[str, list[float]] = {"TTFT p95": [], "TPOT p95": []}
     used: list[float] = []
-    capacities: list[float] = []
+    capacity = capacity_of(a)
+    rate = a.share * capacity / (PROMPT + OUTPUT)
     with tempfile.TemporaryDirectory() as directory:
-        flags = {
-            "interactive_slowdown": slowdown, "max_num_seqs": AT_ONCE, "dtype": a.dtype,
-            "kv_cache_memory_mb": 2048, "batch_dir": str(Path(directory) / "batches"),
-        }  # fmt: skip
-        spec = EngineSpec(engine="sixfold", model=a.model, flags=flags)
+        own = {"interactive_slowdown": slowdown, "batch_dir": str(Path(directory) / "batches")}
+        spec = EngineSpec(engine="sixfold", model=a.model, flags=flags_of(a) | own)
         with servers.serving(spec) as server:
             batch = Batch(server.url)
             for number in range(a.rounds):
-                full = sessions(3 * AT_ONCE, 1000 + number)
-                capacity = tokens(full) / load(server.url, full, AT_ONCE).seconds
-                rate = a.share * capacity / (PROMPT + OUTPUT)
                 some = sessions(round(rate * a.seconds), number)
                 how = poisson(rate, seed=number)
                 alone = felt(load(server.url, some, how))
                 with batch.running():
                     load(server.url, some[: len(some) // 4], poisson(rate, seed=50 + number))
                     began, before = time.monotonic(), batch.computed()
-                    both = load(server.url, some, how)
+                    both = felt(load(server.url, some, how))
                     seconds = time.monotonic() - began
-                    rate_of_batch = (batch.computed() - before) / seconds
-                idle = capacity - tokens(some) / seconds
-                for name, one, other in zip(slower, felt(both), alone, strict=True):
+                    done = (batch.computed() - before) / seconds
+                used.append(done / (capacity - tokens(some) / seconds))
+                for name, one, other in zip(slower, both, alone, strict=True):
                     slower[name].append(one / other)
-                used.append(rate_of_batch / idle)
-                capacities.append(capacity)
                 print(
                     f"{slowdown:.0%}: TTFT p95 {slower['TTFT p95'][-1]:.2f}, TPOT p95 "
                     f"{slower['TPOT p95'][-1]:.2f} of alone ({1e3 * alone[0]:.0f}, "
@@ -167,7 +174,7 @@ def measure(a: argparse.Namespace, slowdown: float) -> dict[str, dict[str, Measu
                 )  # fmt: skip
     return {
         f"--interactive-slowdown {slowdown:g}": {
-            "capacity": Measure(values=capacities, unit="tok/s"),
+            "capacity": Measure(values=[capacity], unit="tok/s"),
             **{name: Measure(values=v, unit="of alone") for name, v in slower.items()},
             "idle capacity used": Measure(values=[100 * u for u in used], unit="%"),
         }
