@@ -37,19 +37,16 @@ BATCH_LINES = 20_000
 COUNTERS = tuple(f"sixfold:backfill_{what}_tokens_total" for what in ("prompt", "generation"))
 
 
-def sessions(count: int, seed: int) -> list[Session]:
-    """Users' requests; lengths vary by a half either way."""
-    rng = random.Random(seed)
-
-    def one() -> Session:
-        ids = tuple(
-            rng.randrange(1000, 40000) for _ in range(rng.randint(PROMPT // 2, PROMPT * 3 // 2))
-        )
-        return Session(
-            turns=(Turn(token_ids=ids, max_tokens=rng.randint(OUTPUT // 2, OUTPUT * 3 // 2)),)
-        )
-
-    return [one() for _ in range(count)]
+def sessions(count: int, seed: int, words: int = 0) -> list[Session]:
+    """Users' requests; lengths vary by a half either way. `words`: other ones of the same lengths,
+    which the prefix cache does not know."""
+    rng, own = random.Random(seed), random.Random(f"{seed}-{words}")
+    found = []
+    for _ in range(count):
+        length, output = (rng.randint(n // 2, n * 3 // 2) for n in (PROMPT, OUTPUT))
+        ids = tuple(own.randrange(1000, 40000) for _ in range(length))
+        found.append(Session(turns=(Turn(token_ids=ids, max_tokens=output),)))
+    return found
 
 
 def load(url: str, some: list[Session], how: object) -> LoadResult:
@@ -155,13 +152,15 @@ def measure(a: argparse.Namespace, slowdown: float) -> dict[str, dict[str, Measu
         with servers.serving(spec) as server:
             batch = Batch(server.url)
             for number in range(a.rounds):
-                some = sessions(round(rate * a.seconds), number)
+                count = round(rate * a.seconds)
+                some, others = sessions(count, number), sessions(count, number, words=1)
                 how = poisson(rate, seed=number)
                 alone = felt(load(server.url, some, how))
                 with batch.running():
-                    load(server.url, some[: len(some) // 4], poisson(rate, seed=50 + number))
+                    first = sessions(count // 4, number, words=2)
+                    load(server.url, first, poisson(rate, seed=50 + number))
                     began, before = time.monotonic(), batch.computed()
-                    both = felt(load(server.url, some, how))
+                    both = felt(load(server.url, others, how))
                     seconds = time.monotonic() - began
                     done = (batch.computed() - before) / seconds
                 used.append(done / (capacity - tokens(some) / seconds))
