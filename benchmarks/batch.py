@@ -28,10 +28,8 @@ from sixfold.core.record import Measure
 from sixfold.engine.engine import LLMEngine
 from sixfold.serving.batch.job import Job, errors_beside, finish, open_job
 from sixfold.serving.batch.lines import Task
-from sixfold.serving.batch.reader import LineReader
-from sixfold.serving.batch.runner import Options, Runner
+from sixfold.serving.batch.runner import Options, answer_lines
 from sixfold.serving.batch.target import Answer
-from sixfold.serving.batch.windows import Windows
 from steps import request
 from tables import render
 
@@ -226,13 +224,10 @@ def memory(a: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measure]]]:
 async def through(job: Job, committed: object) -> None:
     """The job with nothing behind it."""
     ledger = open_job(job)
-    reader = LineReader(job.input, ledger.frontier)
     try:
-        windows = Windows(reader, ledger, job.defaults)
-        await Runner(ledger, windows, Nothing(), Options(), committed).run()  # type: ignore[arg-type]
+        await answer_lines(job, ledger, Nothing(), Options(), committed)  # type: ignore[arg-type]
         finish(job, ledger)
     finally:
-        reader.close()
         ledger.close()
 
 

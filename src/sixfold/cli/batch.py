@@ -180,19 +180,12 @@ async def _run(job: "Job", wanted: BatchConfig, engine: Any) -> int:
 
 async def _work(job: "Job", ledger: "Ledger", target: "Target", wanted: BatchConfig) -> None:
     from sixfold.cli.batch_progress import Progress
-    from sixfold.serving.batch.reader import LineReader
-    from sixfold.serving.batch.runner import Options, Runner
-    from sixfold.serving.batch.windows import Windows
+    from sixfold.serving.batch.runner import Options, answer_lines
 
-    reader = LineReader(job.input, ledger.frontier)
-    try:
-        windows = Windows(reader, ledger, job.defaults)
-        deadline = seconds_of(wanted.deadline)
-        with Progress(job.input, ledger.counts, wanted.price, deadline) as progress:
-            options = Options(patience=wanted.patience, prefix_order=wanted.prefix_order)
-            await Runner(ledger, windows, target, options, progress.committed).run()
-    finally:
-        reader.close()
+    deadline = seconds_of(wanted.deadline)
+    with Progress(job.input, ledger.counts, wanted.price, deadline) as progress:
+        options = Options(patience=wanted.patience, prefix_order=wanted.prefix_order)
+        await answer_lines(job, ledger, target, options, progress.committed)
 
 
 @asynccontextmanager

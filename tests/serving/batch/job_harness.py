@@ -10,9 +10,7 @@ from fake_target import FakeTarget, expected_body
 
 from sixfold.serving.batch.job import Job, errors_beside, finish, open_job
 from sixfold.serving.batch.ledger import FINISHED, Counts
-from sixfold.serving.batch.reader import LineReader
-from sixfold.serving.batch.runner import Options, Runner
-from sixfold.serving.batch.windows import Windows
+from sixfold.serving.batch.runner import Options, answer_lines
 
 
 def job_at(source: Path, output: Path, **fields: Any) -> Job:
@@ -27,12 +25,7 @@ async def run_async(job: Job, target: Any, restart: bool, options: Options) -> C
     ledger = open_job(job, restart)
     try:
         if ledger.state != FINISHED:
-            reader = LineReader(job.input, ledger.frontier)
-            try:
-                windows = Windows(reader, ledger, job.defaults)
-                await Runner(ledger, windows, target, options).run()
-            finally:
-                reader.close()
+            await answer_lines(job, ledger, target, options)
             finish(job, ledger)
         return ledger.counts
     finally:

@@ -11,9 +11,7 @@ from sixfold.core.config import EngineConfig
 from sixfold.core.errors import SixfoldError
 from sixfold.serving.batch.cluster import ray_target
 from sixfold.serving.batch.job import finish, open_job
-from sixfold.serving.batch.reader import LineReader
-from sixfold.serving.batch.runner import Options, Runner
-from sixfold.serving.batch.windows import Windows
+from sixfold.serving.batch.runner import Options, answer_lines
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -41,13 +39,7 @@ async def run(job, address: str, when_committed) -> None:
             async with asyncio.timeout(120):
                 while len(target.nodes()) < 2:
                     await asyncio.sleep(0.1)
-            reader = LineReader(job.input, ledger.frontier)
-            try:
-                windows = Windows(reader, ledger, job.defaults)
-                committed = when_committed(target)
-                await Runner(ledger, windows, target, Options(), committed).run()
-            finally:
-                reader.close()
+            await answer_lines(job, ledger, target, Options(), when_committed(target))
         finish(job, ledger)
     finally:
         ledger.close()

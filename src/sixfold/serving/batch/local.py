@@ -89,7 +89,7 @@ class LocalTarget:
             common, own = decode_generation(payload, CompletionFields)
             plan = plan_completion(common, own)
         state.check_model(common.model)
-        frame = self._salted(frame, common.cache_salt)
+        frame = self._asked(frame, common)
         writer = ChatWriter if task.url == URLS[0] else CompletionWriter
         job = await prepare(state, frame, plan, writer, SLOW_TEXT)
         async with self._room(ticket, job.requests):
@@ -103,15 +103,18 @@ class LocalTarget:
         state = self._state
         common, fields = decode_parts(task.payload(), PoolingFields, EmbeddingFields)
         state.check_model(common.model)
-        frame = self._salted(frame, common.cache_salt)
+        frame = self._asked(frame, common)
         prompts = split_prompts(fields.input, "input")
         requests = await prepare_vectors(state, frame, prompts, common.pooling, SLOW_TEXT)
         async with self._room(ticket, requests):
             found = await pooled(state, requests)
         return embedded(fields, found, state.model_name)
 
-    def _salted(self, frame: EngineRequest, salt: str | None) -> EngineRequest:
-        return msgspec.structs.replace(frame, cache_salt=tenant_salt(self._tenant, salt))
+    def _asked(self, frame: EngineRequest, common: CommonFields | PoolingFields) -> EngineRequest:
+        """With what the line says itself of its prefix cache and its time."""
+        salt = tenant_salt(self._tenant, common.cache_salt)
+        deadline = frame.arrival_time + common.timeout if common.timeout else None
+        return msgspec.structs.replace(frame, cache_salt=salt, deadline=deadline)
 
     @asynccontextmanager
     async def _room(self, ticket: int, requests: list[EngineRequest]) -> AsyncGenerator[None, None]:

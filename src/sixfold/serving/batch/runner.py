@@ -17,9 +17,11 @@ from typing import TypeVar
 import msgspec
 
 from sixfold.core.errors import SixfoldError
+from sixfold.serving.batch.job import Job
 from sixfold.serving.batch.ledger import Counts, Ledger, Row
 from sixfold.serving.batch.lines import Task
 from sixfold.serving.batch.order import order
+from sixfold.serving.batch.reader import LineReader
 from sixfold.serving.batch.rows import bad_row, copied, gave_up, row_of
 from sixfold.serving.batch.target import Answer, Target, Unavailable
 from sixfold.serving.batch.windows import Frontier, Window, Windows
@@ -46,6 +48,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without any answer, while nobody is there to ask, after which the job stops."""
     prefix_order: bool = True
     """Within a window, run what begins alike together (order.py); else as the lines come."""
+
+
+async def answer_lines(
+    job: Job, ledger: Ledger, target: Target, options: Options,
+    on_commit: Callable[[Counts, int], None] = lambda counts, offset: None,
+) -> Counts:  # fmt: skip
+    """All lines of an opened job that are not done: see Runner.run."""
+    reader = LineReader(job.input, ledger.frontier)
+    try:
+        windows = Windows(reader, ledger, job.defaults)
+        return await Runner(ledger, windows, target, options, on_commit).run()
+    finally:
+        reader.close()
 
 
 class Recent:

@@ -28,10 +28,9 @@ from sixfold.serving.batch.objects import (
     RequestCounts,
 )
 from sixfold.serving.batch.reader import LineReader, Place
-from sixfold.serving.batch.runner import Options, Runner
+from sixfold.serving.batch.runner import Options, answer_lines
 from sixfold.serving.batch.store import BatchStore, new_file, synced
 from sixfold.serving.batch.target import Answer, Target
-from sixfold.serving.batch.windows import Windows
 
 PATIENCE = 86400.0
 """Seconds that a batch waits for an engine that keeps dying: as long as a batch may take."""
@@ -216,13 +215,8 @@ class BatchService:
         try:
             if ledger.state != FINISHED:
                 if target is not None:
-                    reader = LineReader(job.input, ledger.frontier)
-                    try:
-                        windows = Windows(reader, ledger, job.defaults)
-                        options = Options(patience=PATIENCE)
-                        await Runner(ledger, windows, target, options, self._committed).run()
-                    finally:
-                        reader.close()
+                    options = Options(patience=PATIENCE)
+                    await answer_lines(job, ledger, target, options, self._committed)
                 await asyncio.to_thread(finish, job, ledger)
             return ledger.counts
         finally:
