@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine_support import alone
 from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
 from sixfold.core.request import EngineRequest, SamplingParams, Timings
@@ -36,15 +37,6 @@ def request(number: int, backfill: bool = False, prompt: int = 0, output: int = 
         request_id=f"r{number}", prompt_token_ids=ids, params=params, backfill=backfill,
         arrival_time=time.monotonic(),
     )  # fmt: skip
-
-
-def alone(engine: LLMEngine, one: EngineRequest) -> list[int]:
-    engine.add_request(one)
-    found: list[int] = []
-    while engine.has_unfinished():
-        for delta in engine.step():
-            found += delta.token_ids
-    return found
 
 
 @pytest.mark.parametrize(

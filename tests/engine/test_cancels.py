@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine_support import alone
 from sixfold.core.config import EngineConfig
 from sixfold.core.request import EngineRequest, SamplingParams
 from sixfold.engine.engine import LLMEngine
@@ -42,15 +43,6 @@ def request(number: int, rng: random.Random) -> EngineRequest:
         request_id=str(number), prompt_token_ids=prompt, params=params, pooling=pooling,
         arrival_time=time.monotonic(),
     )  # fmt: skip
-
-
-def alone(engine: LLMEngine, one: EngineRequest) -> list[int]:
-    engine.add_request(one)
-    found: list[int] = []
-    while engine.has_unfinished():
-        for delta in engine.step():
-            found += delta.token_ids
-    return found
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from sixfold.core.errors import SixfoldError
+from sixfold.serving.batch.database import open_database
 from sixfold.serving.batch.lines import Bad, Task, id_digest
 from sixfold.serving.batch.output import AppendFile, sync_directory
 from sixfold.serving.batch.reader import Place
@@ -291,21 +292,9 @@ def check_free(path: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db: sqlite3.Connection | None = None
     try:
-        db = sqlite3.connect(path, timeout=1.0, isolation_level="DEFERRED", check_same_thread=False)
-        # Exclusive: a second process is refused, and no shared memory file is needed.
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA cache_size=-16000")
-        db.executescript(_SCHEMA)
-        db.execute("BEGIN EXCLUSIVE")
-        db.commit()
-        return db
+        return open_database(path, _SCHEMA)
     except sqlite3.Error as error:
-        if db is not None:
-            db.close()
         if "locked" in str(error):
             raise InUseError(f"{path} is in use by another run", "wait for its end") from None
         if isinstance(error, sqlite3.OperationalError):

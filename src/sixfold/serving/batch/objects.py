@@ -6,9 +6,9 @@ import msgspec
 
 from sixfold.core.errors import NotFoundError
 
-QUEUED, RUNNING, FINALIZING, CANCELLING = "validating", "in_progress", "finalizing", "cancelling"
+QUEUED, RUNNING, CANCELLING = "validating", "in_progress", "cancelling"
 COMPLETED, FAILED, CANCELLED, EXPIRED = "completed", "failed", "cancelled", "expired"
-LIVE = (QUEUED, RUNNING, FINALIZING, CANCELLING)
+LIVE = (QUEUED, RUNNING, CANCELLING)
 """States of a batch that goes on, also after a restart."""
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from sixfold.core.errors import RequestError, SixfoldError
+from sixfold.serving.batch.database import open_database
 from sixfold.serving.batch.objects import LIVE, BatchObject, FileObject, Listing, missing
 from sixfold.serving.batch.output import sync_directory
 
@@ -37,15 +38,7 @@ class BatchStore:
         try:
             for part in ("files", "jobs", "incoming"):
                 (directory / part).mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                directory / "batches.db", timeout=1.0, check_same_thread=False
-            )
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            self._db.execute("BEGIN EXCLUSIVE")
-            self._db.commit()
+            self._db = open_database(directory / "batches.db", _SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise SixfoldError(
                 f"files and batches can't be kept in {directory}: {error}",
