@@ -2,25 +2,28 @@
 
 The text is Python's own documentation as every interpreter carries it (pydoc's topics), in windows
 of 512 tokens. The yardstick is 8-bit activations in blocks of 32 without columns kept in bf16, on
-weights in groups of 32, computed in NumPy.
+weights in groups of 32, computed in NumPy. What is done of a model is kept in build/ for the commit
+that it ran on: the same command goes on after Ctrl-C.
 """
 
 import argparse
+import json
 import math
 import pydoc_data.topics
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recording import save
+from recording import ROOT, lines_of, save
 from sixfold.core.config import GROUP_SIZE
-from sixfold.core.record import Measure
+from sixfold.core.record import Measure, git_state
 from sixfold.engine.kernels import reference
 from sixfold.engine.kernels.packing import PackedWeight, pack_w8, quantise_w8
 from sixfold.engine.models.checkpoint import open_checkpoint
@@ -39,12 +42,21 @@ DTYPES = ("bf16", "int8", "int4")
 Logits = NDArray[np.float32]
 
 
+@dataclass
 class Tally:
     """Sums over all tokens of one variant."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.surprise = self.divergence = self.agreed = 0.0
+    count: int = 0
+    surprise: float = 0.0
+    divergence: float = 0.0
+    agreed: float = 0.0
+
+    def join(self, other: "Tally") -> None:
+        """Take in what another one has counted."""
+        self.count += other.count
+        self.surprise += other.surprise
+        self.divergence += other.divergence
+        self.agreed += other.agreed
 
     def add(self, ids: NDArray[np.int32], exact: Logits, ours: Logits) -> None:
         """One window: what follows each token, [len(ids), V]; nothing is known of the last one."""
@@ -103,31 +115,61 @@ def blocks_of(size: int) -> Iterator[None]:
         reference.BLOCK = before
 
 
-def compare(a: argparse.Namespace, model: Path) -> dict[str, Tally]:
-    """Every variant over every window; float32 is computed once per window."""
+def variants(a: argparse.Namespace, model: Path) -> tuple[dict[str, Scorer], dict[str, Scorer]]:
+    """What is compared with float32: native ones, and the yardsticks, if they are wanted."""
     cache = sixfold_home()
-    exact = Scorer(model, "f32", cache)
     native = {f"{dtype}, {isa or 'best tier'}": Scorer(model, dtype, cache, isa)
               for dtype in DTYPES for isa in a.isa}  # fmt: skip
     native |= {f"{dtype}, int8 KV": Scorer(model, dtype, cache, variant=Variant(kv_dtype="int8"))
                for dtype in DTYPES}  # fmt: skip
+    if not a.yardstick:
+        return native, {}
     plain = load_weights(open_checkpoint(model), "f32", cache)
     yardstick = Variant(keep_outliers=False, edit=partial(fine, plain))
-    slow = {f"{dtype}, blocks of 32": Scorer(model, dtype, cache, "reference", variant=yardstick)
-            for dtype in DTYPES[1:] if a.yardstick}  # fmt: skip
+    return native, {
+        f"{dtype}, blocks of 32": Scorer(model, dtype, cache, "reference", variant=yardstick)
+        for dtype in DTYPES[1:]
+    }
+
+
+def measured(ids: NDArray[np.int32], exact: Scorer, native: dict[str, Scorer],
+             slow: dict[str, Scorer]) -> dict[str, Tally]:  # fmt: skip
+    """Every variant over one window; float32 is computed once."""
+    truth = exact.logits(ids)
     tallies = {name: Tally() for name in ("float32", *native, *slow)}
-    some = windows(model, a.tokens)
-    for number, ids in enumerate(some, 1):
-        truth = exact.logits(ids)
-        tallies["float32"].add(ids, truth, truth)
-        for name, scorer in native.items():
+    tallies["float32"].add(ids, truth, truth)
+    for name, scorer in native.items():
+        tallies[name].add(ids, truth, scorer.logits(ids))
+    with blocks_of(32):
+        for name, scorer in slow.items():
             tallies[name].add(ids, truth, scorer.logits(ids))
-        with blocks_of(32):
-            for name, scorer in slow.items():
-                tallies[name].add(ids, truth, scorer.logits(ids))
-        print(f"\r{number}/{len(some)} windows", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
     return tallies
+
+
+def compare(a: argparse.Namespace, model: Path) -> dict[str, Tally]:
+    """Every variant over every window that the journal does not have of this commit."""
+    exact = Scorer(model, "f32", sixfold_home())
+    native, slow = variants(a, model)
+    totals = {name: Tally() for name in ("float32", *native, *slow)}
+    journal = ROOT / "build" / f"accuracy-{model.name}.jsonl"
+    run = {"commit": list(git_state(ROOT)), "variants": list(totals)}
+    kept = (json.loads(line) for line in lines_of(journal))
+    done = {one["window"]: one["tallies"] for one in kept if one["run"] == run}
+    some = windows(model, a.tokens)
+    journal.parent.mkdir(exist_ok=True)
+    with journal.open("a") as out:
+        for number, ids in enumerate(some):
+            if number not in done:
+                found = measured(ids, exact, native, slow)
+                done[number] = {name: asdict(tally) for name, tally in found.items()}
+                line = {"run": run, "window": number, "tallies": done[number]}
+                out.write(json.dumps(line) + "\n")
+                out.flush()
+            for name, sums in done[number].items():
+                totals[name].join(Tally(**sums))
+            print(f"\r{number + 1}/{len(some)} windows", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return totals
 
 
 def main() -> int:
