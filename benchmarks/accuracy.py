@@ -151,7 +151,7 @@ def compare(a: argparse.Namespace, model: Path) -> dict[str, Tally]:
     exact = Scorer(model, "f32", sixfold_home())
     native, slow = variants(a, model)
     totals = {name: Tally() for name in ("float32", *native, *slow)}
-    journal = ROOT / "build" / f"accuracy-{model.name}.jsonl"
+    journal = ROOT / "build" / f"accuracy-{Path(a.model).name}.jsonl"
     run = {"commit": list(git_state(ROOT)), "variants": list(totals)}
     kept = (json.loads(line) for line in lines_of(journal))
     done = {one["window"]: one["tallies"] for one in kept if one["run"] == run}
