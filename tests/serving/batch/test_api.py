@@ -13,6 +13,9 @@ import openai
 import pytest
 from server_harness import Server, eventually
 
+from sixfold.serving.batch.objects import RequestCounts
+from sixfold.serving.batch.service import Pace
+
 URL = "/v1/completions"
 TINY = str(Path(__file__).parents[2] / "golden" / "tiny_gguf" / "tiny-llama.gguf")
 
@@ -163,7 +166,10 @@ def test_tenants_do_not_see_each_others_files(start):
 def test_a_cancelled_batch_keeps_what_was_answered(start):
     client = client_of(start(engine={"max_num_seqs": 2}))
     batch = begun(client, lines(400, prompt="slow"))
+    assert batch.estimated_completion_at is None
     eventually(lambda: client.batches.retrieve(batch.id).request_counts.completed > 4)
+    running = client.batches.retrieve(batch.id)
+    assert running.estimated_completion_at > running.in_progress_at
     with pytest.raises(openai.BadRequestError):
         client.files.delete(batch.input_file_id)
     waiting = begun(client, lines(3))
@@ -171,11 +177,19 @@ def test_a_cancelled_batch_keeps_what_was_answered(start):
     client.batches.cancel(batch.id)
     batch, waiting = ended(client, batch.id), ended(client, waiting.id)
     assert (batch.status, waiting.status) == ("cancelled", "cancelled")
+    assert batch.estimated_completion_at is None
     kept = results(client, batch.output_file_id)
     assert 4 < len(kept) == batch.request_counts.completed < 400
     assert waiting.output_file_id is None
     with pytest.raises(openai.BadRequestError):
         client.batches.cancel(batch.id)
+
+
+def test_the_end_is_told_by_the_pace_since_the_batch_was_taken_up():
+    pace = Pace(before=40, began=100.0)
+    assert pace.ends_in(RequestCounts(total=100, completed=40), now=110.0) is None
+    assert pace.ends_in(RequestCounts(total=100, completed=55, failed=5), now=110.0) == 20.0
+    assert pace.ends_in(RequestCounts(total=100, completed=100), now=120.0) == 0.0
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

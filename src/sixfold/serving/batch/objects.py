@@ -71,6 +71,9 @@ class BatchObject(msgspec.Struct, kw_only=True):
     cancelled_at: int | None = None
     request_counts: RequestCounts = RequestCounts()
     metadata: dict[str, str] | None = None
+    estimated_completion_at: int | None = None
+    """Ours, not OpenAI's: while it runs, when it ends at the pace that it has had so far. Later
+    than `expires_at`: not all lines will be answered."""
 
 
 class Listing(msgspec.Struct, kw_only=True):

@@ -51,6 +51,21 @@ class _Refuses:
         return Answer(status=408, body=EXPIRED_BODY)
 
 
+class Pace:
+    """How fast the running batch has been since this server took it up."""
+
+    def __init__(self, before: int, began: float) -> None:
+        """`before`: lines that were done then; `began`: on the clock of `ends_in`."""
+        self._before, self._began = before, began
+
+    def ends_in(self, counts: RequestCounts, now: float) -> float | None:
+        """Seconds until every line is done; None while nothing tells."""
+        done = counts.completed + counts.failed
+        if done <= self._before:
+            return None
+        return (counts.total - done) * (now - self._began) / (done - self._before)
+
+
 class BatchService:
     """All batches of a server. `target` makes what answers a tenant's lines, once it can.
 
@@ -70,6 +85,7 @@ class BatchService:
         self._cancelled: set[str] = set()
         self._running: tuple[str, asyncio.Task[Counts]] | None = None
         self._counts = RequestCounts()
+        self._pace = Pace(0, time.monotonic())
 
     async def stored(self, work: Callable[[BatchStore], T]) -> T:
         """Run `work` on the store, in its thread: what it writes is durable afterwards.
@@ -115,6 +131,8 @@ class BatchService:
         batch = await self.stored(lambda store: store.get(BatchObject, batch_id, tenant))
         if self._running is not None and self._running[0] == batch_id:
             batch.request_counts = self._counts
+            left = self._pace.ends_in(self._counts, time.monotonic())
+            batch.estimated_completion_at = None if left is None else int(time.time() + left)
         return batch
 
     async def cancel(self, tenant: str, batch_id: str) -> BatchObject:
@@ -122,7 +140,7 @@ class BatchService:
         batch = await self.get(tenant, batch_id)
         if batch.status not in (objects.QUEUED, objects.RUNNING, objects.CANCELLING):
             raise RequestError(f"the batch is {batch.status} already", param="batch_id")
-        batch.status = objects.CANCELLING
+        batch.status, batch.estimated_completion_at = objects.CANCELLING, None
         batch.cancelling_at = batch.cancelling_at or int(time.time())
         await self.stored(lambda store: store.put(batch, tenant))
         self._cancelled.add(batch_id)
@@ -213,6 +231,8 @@ class BatchService:
         """Run the job to its end; without a target, end it as it is."""
         ledger = await asyncio.to_thread(open_job, job)
         try:
+            counts = ledger.counts
+            self._pace = Pace(counts.done + counts.errors, time.monotonic())
             if ledger.state != FINISHED:
                 if target is not None:
                     options = Options(patience=PATIENCE)
