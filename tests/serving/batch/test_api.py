@@ -207,6 +207,16 @@ def test_a_batch_goes_on_in_the_next_server(start, how):
     assert sorted(row["custom_id"] for row in found) == sorted(f"id-{i}" for i in range(120))
 
 
+def test_a_lines_own_timeout_ends_that_line_alone(start):
+    client = client_of(start())
+    long = lines(1, prompt="slow", max_tokens=400, timeout=0.2)
+    batch = ended(client, begun(client, long.replace(b"id-0", b"late") + lines(5)).id)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 5)
+    (late,) = results(client, batch.error_file_id)
+    assert (late["custom_id"], late["response"]["status_code"]) == ("late", 504)
+    assert late["response"]["body"]["error"]["code"] == "deadline_exceeded"
+
+
 def test_one_directory_is_one_servers(start):
     first = start()
     client = client_of(first)
