@@ -25,13 +25,14 @@ from sixfold.engine.models.checkpoint import Checkpoint
 from sixfold.engine.models.weights import Progress, Weights, load_weights, packed_path
 from sixfold.engine.runner.step_input import StepInput
 
-KEPT = 16
-"""Columns per linear layer; fewer in narrow ones."""
+KEPT = {"w8": 20, "w4": 16}
+"""Columns per linear layer; fewer in narrow ones. As many as the accuracy of 8-bit activations in
+blocks of 32 takes (benchmarks/accuracy.py): with 16, w8 was 1 % short of it."""
 SHARE = 16
 """At most one in so many."""
 TOKENS = 512
 TEXT = Path(__file__).with_name("calibration.txt")
-VERSION = 1
+VERSION = 2
 
 Sizes = Mapping[str, NDArray[np.float32]]
 
@@ -95,7 +96,7 @@ def choose(sizes: Sizes, weights: Mapping[str, PackedWeight]) -> dict[str, list[
     found = {}
     for name in weights:
         if name in sizes:
-            count = min(KEPT, weights[name].k // SHARE) // 2 * 2
+            count = min(KEPT[weights[name].format], weights[name].k // SHARE) // 2 * 2
             largest = np.argsort(-sizes[name], kind="stable")[:count]
             found[name] = sorted(largest.tolist())
     return found
