@@ -11,12 +11,13 @@ import json
 import math
 import pydoc_data.topics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from sixfold.engine.models.checkpoint import open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
 from sixfold.engine.models.tokenizer import load_tokenizer
 from sixfold.engine.models.weights import Weights, load_weights
-from sixfold.engine.scoring import Scorer, Variant, log_softmax
+from sixfold.engine.scoring import Scorer, Variant
 from tables import render
 
 WINDOW = 512
@@ -40,6 +41,48 @@ ROWS = 16
 DTYPES = ("bf16", "int8", "int4")
 
 Logits = NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """float32's distributions after each token of a window but the last, of which nothing is known.
+
+    `then` [n]: what follows; `logits` and `odds` [n, V]; `log_sums` [n]: of the exponents.
+    """
+
+    then: NDArray[np.int32]
+    logits: Logits
+    odds: Logits
+    log_sums: NDArray[np.float64]
+    top: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, ids: NDArray[np.int32], logits: Logits) -> "Truth":
+        """`logits` [len(ids), V]."""
+        known = logits[:-1]
+        log_sums = np.concatenate(in_blocks(lambda rows: log_sum_exp(known[rows]), len(known)))
+        odds = np.empty_like(known)
+
+        def fill(rows: slice) -> None:
+            np.exp(known[rows] - log_sums[rows, None].astype(np.float32), out=odds[rows])
+
+        in_blocks(fill, len(known))
+        return cls(ids[1:], known, odds, log_sums, known.argmax(axis=1))
+
+
+def log_sum_exp(logits: Logits) -> NDArray[np.float64]:
+    """Of each row: what is summed is float32, the sum is float64."""
+    peak = logits.max(axis=1)
+    sums = np.exp(logits - peak[:, None]).sum(axis=1, dtype=np.float64)
+    found: NDArray[np.float64] = np.log(sums) + peak
+    return found
+
+
+def in_blocks(work: Callable[[slice], T], rows: int) -> list[T]:
+    """`work` on blocks of rows, in threads."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(work, (slice(at, at + ROWS) for at in range(0, rows, ROWS))))
 
 
 @dataclass
@@ -58,23 +101,25 @@ class Tally:
         self.divergence += other.divergence
         self.agreed += other.agreed
 
-    def add(self, ids: NDArray[np.int32], exact: Logits, ours: Logits) -> None:
-        """One window: what follows each token, [len(ids), V]; nothing is known of the last one."""
+    @classmethod
+    def of(cls, truth: Truth, ours: Logits) -> "Tally":
+        """One window; `ours` [n + 1, V]."""
 
-        def some(rows: slice) -> tuple[float, float, float]:
-            truth, found, then = log_softmax(exact[rows]), log_softmax(ours[rows]), ids[1:][rows]
-            surprise = -found[np.arange(len(then)), then].sum()
-            agreed = (truth.argmax(axis=1) == found.argmax(axis=1)).sum()
-            return surprise, (np.exp(truth) * (truth - found)).sum(), agreed
+        def some(rows: slice) -> Tally:
+            exact, found, then = truth.logits[rows], ours[:-1][rows], truth.then[rows]
+            log_sums = log_sum_exp(found)
+            surprise = log_sums - found[np.arange(len(then)), then]
+            apart = (truth.odds[rows] * (exact - found)).sum(axis=1, dtype=np.float64)
+            divergence = apart - truth.log_sums[rows] + log_sums
+            agreed = truth.top[rows] == found.argmax(axis=1)
+            return cls(
+                len(then), float(surprise.sum()), float(divergence.sum()), float(agreed.sum())
+            )
 
-        count = len(ids) - 1
-        blocks = [slice(at, min(at + ROWS, count)) for at in range(0, count, ROWS)]
-        with ThreadPoolExecutor() as pool:
-            for surprise, divergence, agreed in pool.map(some, blocks):
-                self.surprise += float(surprise)
-                self.divergence += float(divergence)
-                self.agreed += float(agreed)
-        self.count += count
+        whole = cls()
+        for part in in_blocks(some, len(truth.then)):
+            whole.join(part)
+        return whole
 
     def row(self, exact: "Tally") -> dict[str, Measure]:
         """The variant's line of the table."""
@@ -135,14 +180,14 @@ def variants(a: argparse.Namespace, model: Path) -> tuple[dict[str, Scorer], dic
 def measured(ids: NDArray[np.int32], exact: Scorer, native: dict[str, Scorer],
              slow: dict[str, Scorer]) -> dict[str, Tally]:  # fmt: skip
     """Every variant over one window; float32 is computed once."""
-    truth = exact.logits(ids)
-    tallies = {name: Tally() for name in ("float32", *native, *slow)}
-    tallies["float32"].add(ids, truth, truth)
+    logits = exact.logits(ids)
+    truth = Truth.of(ids, logits)
+    tallies = {"float32": Tally.of(truth, logits)}
     for name, scorer in native.items():
-        tallies[name].add(ids, truth, scorer.logits(ids))
+        tallies[name] = Tally.of(truth, scorer.logits(ids))
     with blocks_of(32):
         for name, scorer in slow.items():
-            tallies[name].add(ids, truth, scorer.logits(ids))
+            tallies[name] = Tally.of(truth, scorer.logits(ids))
     return tallies
 
 

@@ -111,7 +111,7 @@ def attend(q: Float32, k: Float32, v: Float32, scale: float, visible: NDArray[np
     groups = k.shape[1]
     grouped = q.reshape(n, groups, heads // groups, dim)
     scores = np.einsum("nghd,lgd->nghl", grouped, k, optimize=True) * np.float32(scale)
-    scores = np.where(visible[:, None, None, :], scores, -np.inf).astype(np.float32)
+    scores = np.where(visible[:, None, None, :], scores, -np.inf).astype(np.float32, order="C")
     out: Float32 = np.einsum("nghl,lgd->nghd", softmax(scores), v, optimize=True)
     return out.reshape(n, heads, dim)
 
