@@ -123,6 +123,15 @@ def beside(results: Mapping[str, Mapping[str, Measure]]) -> str:
     return "\n".join(lines)
 
 
+GATES = (
+    ("int8, best tier", "mean KL", "int8, blocks of 32"),
+    ("int4, best tier", "mean KL", "int4, blocks of 32"),
+    ("int4, best tier", "to float32", "0.3 %"),
+    ("bf16, int8 KV", "to float32", "0.3 %"),
+)
+"""Row of an accuracy record, its figure, and the row or the share of perplexity it may not pass."""
+
+
 def performance_pages() -> Iterator[tuple[Path, str]]:
     """The page, where there is a record."""
     if (RESULTS / "kernels.json").is_file():
@@ -136,6 +145,8 @@ def parts() -> Iterator[str]:
     yield "## Goals\n\n" + "\n".join(goal_lines(
         {name: row["mean"].values[0] for name, row in results.items()}
     ))  # fmt: skip
+    if accuracy := sorted(RESULTS.glob("accuracy-*.json")):
+        yield "## Accuracy\n\n" + "\n".join(gate_lines(accuracy))
     for name, goals in (("peers-smollm2-135m", PEER_GOALS), ("peers-1b", LARGE_GOALS)):
         if (RESULTS / f"{name}.json").is_file():
             yield f"## Beside other engines, {name.removeprefix('peers-')}\n\n" + "\n".join(
@@ -145,10 +156,26 @@ def parts() -> Iterator[str]:
         "kernels",
         "steps",
         *sorted(p.stem for p in RESULTS.glob("peers-*.json")),
-        *sorted(p.stem for p in RESULTS.glob("accuracy-*.json")),
+        *(path.stem for path in accuracy),
     ):
         if (RESULTS / f"{name}.json").is_file():
             yield record_section(name, "##")
+
+
+def gate_lines(paths: Iterable[Path]) -> Iterator[str]:
+    """A table: what quantisation may cost, and what it does."""
+    yield "| model | format | figure | at most | measured | |"
+    yield "| --- | --- | --- | ---: | ---: | --- |"
+    for path in paths:
+        rows = read_record(path).results
+        for name, figure, limit in GATES:
+            most = rows[limit][figure].median if limit in rows else float(limit.removesuffix(" %"))
+            found = rows[name][figure].median
+            what = "perplexity over float32's" if figure == "to float32" else f"{figure}, {limit}"
+            unit = " %" if figure == "to float32" else ""
+            said = "met" if found <= most else "**missed**"
+            model = path.stem.removeprefix("accuracy-")
+            yield (f"| {model} | {name} | {what} | {most:.3g}{unit} | {found:.3g}{unit} | {said} |")
 
 
 def goal_lines(means: Mapping[str, float]) -> list[str]:

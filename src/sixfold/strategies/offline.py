@@ -19,8 +19,17 @@ OFFLINE = Card(
     bottleneck="Steps that run half empty because requests are sent one by one.",
     symptom="A client's loop, not the engine, sets the pace.",
     metric="tokens per second, cost per million tokens",
-    pays="Evaluation, labelling, synthetic data: the end of the job counts, not its beginning.",
-    not_when="Somebody reads along.",
+    pays=(
+        "Evaluation, labelling, synthetic data: the end of the job counts, not its beginning (here "
+        "98 % of the engine's best closed loop on 2,000 prompts of ShareGPT, 4.8 times llama.cpp's "
+        "server at its best concurrency; ordering 2.3 times file order with room for a tenth of "
+        "the prefixes). Users who leave capacity idle: 64 % of it at a slowdown of 10 %, 83 % at "
+        "30 %, with users at 40 % of capacity."
+    ),
+    not_when=(
+        "Somebody reads along. Beside users to whom a tenth of p95 matters: at "
+        "--interactive-slowdown 0.1 their p95 TTFT was 0.94 to 1.22 times that without the batch."
+    ),
     costs=(
         "Latency: an answer comes when its job gets to it. Beside interactive users it takes room "
         "and arithmetic that they feel, unless it has hours or machines of its own."
