@@ -172,8 +172,24 @@ static void rotate(float* x, const float* cos_sin, int head_dim, const float* no
   }
 }
 
+// A head times the orthogonal Hadamard matrix, in place: what a few channels have in excess goes to
+// all, so that no channel takes the steps of 8 bits that the others need. Queries and keys are both
+// turned, which changes no product of theirs. In blocks where D is no power of two.
+static void spread(float* x, int dim) {
+  const int width = dim & -dim;
+  for (int half = 1; half < width; half *= 2)
+    for (int at = 0; at < dim; at += 2 * half)
+      for (int i = at; i < at + half; i++) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a + b;
+        x[i + half] = a - b;
+      }
+  const float shrink = 1.0f / __builtin_sqrtf((float)width);
+  for (int i = 0; i < dim; i++) x[i] *= shrink;
+}
+
 // A page holds K [D/2][32][2] then V [D/32][16][32][2] in bf16 (pairs along D for K, along tokens
-// for V), or K [D][32] then V [32][D] in float32, or in 8 bits K [D/4][32][4] (code + 128), V
+// for V), or K [D][32] then V [32][D] in float32, or in 8 bits K, spread, [D/4][32][4] (code + 128), V
 // [D/32][8][32][4] and a float32 scale for each token's key, then for each one's value.
 static float scale_int8(const float* x, int head_dim, float* inverse) {
   float peak = peak_of(x, head_dim);
@@ -277,10 +293,15 @@ static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
     const float* v = k + (int64_t)a.num_kv_heads * dim;
     const int pos = a.positions[r];
     const float* cs = a.cos_sin + (int64_t)pos * dim;
-    for (int h = 0; h < a.num_heads; h++) rotate(q + h * dim, cs, dim, a.q_norm, a.eps);
+    const bool spreads = a.kv->format == kKvInt8;
+    for (int h = 0; h < a.num_heads; h++) {
+      rotate(q + h * dim, cs, dim, a.q_norm, a.eps);
+      if (spreads) spread(q + h * dim, dim);
+    }
     uint8_t* page = page_of(a, r);
     for (int h = 0; h < a.num_kv_heads; h++) {
       rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
+      if (spreads) spread(k + h * dim, dim);
       write_kv(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile, k + h * dim, v + h * dim);
       if (a.clears_tail[r]) clear_values_behind(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile);
     }

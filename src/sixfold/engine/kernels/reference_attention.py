@@ -80,6 +80,23 @@ def round_int8(x: Float32) -> Float32:
     return out
 
 
+def spread(x: Float32) -> Float32:
+    """x [..., D] times the orthogonal Hadamard matrix of D, or of its blocks of a power of two.
+
+    Queries and keys are both turned so before keys are rounded to 8 bits: their products stay, and
+    what a few channels have in excess goes to all (QuaRot, Ashkboos et al., 2024).
+    """
+    dim = x.shape[-1]
+    width, half = dim & -dim, 1
+    while half < width:
+        pairs = x.reshape(*x.shape[:-1], -1, 2, half)
+        first, second = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([first + second, first - second], axis=-2).reshape(*x.shape[:-1], dim)
+        half *= 2
+    out: Float32 = x * (np.float32(1) / np.sqrt(np.float32(width)))
+    return out
+
+
 def rms_norm(x: Float32, weight: Float32, eps: float) -> Float32:
     """Normalise over the last axis: x [..., width], weight [width]."""
     mean_square = np.mean(np.square(x.astype(np.float64)), axis=-1, keepdims=True)
@@ -173,7 +190,7 @@ def attention(
     if kv_dtype == "bf16":
         q, k, v = round_bf16(q), round_bf16(k), round_bf16(v)
     elif kv_dtype == "int8":
-        k, v = round_int8(k), round_int8(v)
+        q, k, v = spread(q), round_int8(spread(k)), round_int8(v)
     out = np.empty_like(q)
     # All writes come first: a request may read blocks that another one fills in this very step.
     for table, rows in _requests(op, step):

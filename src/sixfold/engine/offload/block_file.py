@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sixfold.core.config import BLOCK_SIZE
 
 MAGIC = b"6FKV"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 256
 _TOKENS_BYTES = 4 * BLOCK_SIZE
 _FIELDS = struct.Struct(f"<4sHHIIQQI16s16s16s{_TOKENS_BYTES}s")
