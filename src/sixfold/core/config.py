@@ -42,7 +42,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     kv_cache_dtype: str = "auto"
     """What the KV cache holds: auto (bf16; f32 beside f32 weights), or int8 with a scale per token
     and head: twice the tokens in the same memory, half the bytes read per step. Costs next to
-    nothing on SmolLM2, and about 1 % of perplexity on Gemma 3, whose keys have a few large
+    nothing on SmolLM2, and 1 to 2 % of perplexity on Gemma 3, whose keys have a few large
     channels (docs/results/performance.md)."""
     kv_cache: str = "paged"
     """paged (blocks as they are needed), or contiguous (the baseline: max_model_len tokens are
