@@ -23,8 +23,8 @@ OFFLINE = Card(
         "Evaluation, labelling, synthetic data: the end of the job counts, not its beginning (here "
         "98 % of the engine's best closed loop on 2,000 prompts of ShareGPT, on 200 of them "
         "4.8 times llama.cpp's server at its best concurrency; ordering 2.3 times file order with "
-        "room for a tenth of the prefixes). Users who leave capacity idle: 64 % of it at a slowdown of 10 %, 83 % at "
-        "30 %, with users at 40 % of capacity."
+        "room for a tenth of the prefixes). Users who leave capacity idle: 64 % of it "
+        "at a slowdown of 10 %, 83 % at 30 %, with users at 40 % of capacity."
     ),
     not_when=(
         "Somebody reads along. Beside users to whom a tenth of p95 matters: at "
