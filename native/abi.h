@@ -108,6 +108,9 @@ struct RopeKVArgs {
   const uint8_t* clears_tail; // [T] last row of a request whose block began in this step
   const KVGroup* kv;
   int32_t cache_layer;
+  // Caches of 8 bits, or null: [3][KH][D], by what queries of a KV head are multiplied, by what its
+  // keys are, and what is then taken off these (runner/key_frames.py).
+  const float* frames;
 };
 
 // Query rows [row, row + rows) of one request and KV head (row = token * group + head in group)

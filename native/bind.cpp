@@ -126,6 +126,7 @@ NB_MODULE(_native, m) {
       .def("add_buffer", [](Model& s, int64_t width) { s.executor.add_buffer(width); })
       .def("set_head", [](Model& s, int64_t in, int64_t weight, int64_t norm, double eps) { s.executor.set_head({in, weight, norm, eps}); })
       .def("set_kv", &Model::set_kv)
+      .def("set_key_frames", [](Model& s, int64_t op, uintptr_t p) { s.executor.set_key_frames(op, (const float*)p); })
       .def("prepare", [](Model& s) { s.executor.prepare(); })
       .def("set_tuning", [](Model& s, int64_t chunks, int64_t distance) { s.executor.set_tuning({chunks, distance}); })
       .def("set_naive_attention", [](Model& s, bool naive) { s.executor.set_naive_attention(naive); })

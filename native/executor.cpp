@@ -70,7 +70,10 @@ Executor::~Executor() {
   for (void* p : owned_) std::free(p);
 }
 
-void Executor::set_ops(const Op* ops, int64_t count) { ops_.assign(ops, ops + count); }
+void Executor::set_ops(const Op* ops, int64_t count) {
+  ops_.assign(ops, ops + count);
+  key_frames_.assign((size_t)count, nullptr);
+}
 
 void Executor::add_buffer(int64_t width) {
   // 16 floats more than the width: rows of a power of two would fight for the same cache sets.
@@ -322,7 +325,8 @@ void Executor::add_phase(const Op& op, const Step& s) {
     case kOpRopeKV: {
       Buffer& x = buffers_[(size_t)op.in];
       c.rope = {x.data, x.ld, (int32_t)op.heads, (int32_t)op.kv_heads, (int32_t)op.head_dim, vector_at(op.norm), vector_at(op.norm2),
-                (float)op.eps, vectors_[(size_t)op.rope], s.positions, row_slot_.data(), clears_tail_.data(), &kv_[(size_t)op.kv_group], (int32_t)op.cache_layer};
+                (float)op.eps, vectors_[(size_t)op.rope], s.positions, row_slot_.data(), clears_tail_.data(), &kv_[(size_t)op.kv_group], (int32_t)op.cache_layer,
+                key_frames_[(size_t)(&op - ops_.data())]};
       return schedule(c, run_rope, t, 2);
     }
     case kOpAttention: {

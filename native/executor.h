@@ -52,6 +52,7 @@ public:
   void add_buffer(int64_t width);
   void set_head(const Head& head) { head_ = head; }
   void set_kv(int64_t group, const KVGroup& kv);
+  void set_key_frames(int64_t op, const float* frames) { key_frames_.at((size_t)op) = frames; } // RopeKVArgs::frames
   void prepare(); // after all of the above: allocates activations
 
   // Runs ops [begin, end) on the step's tokens. Positions, ids and block tables must be valid.
@@ -134,6 +135,7 @@ private:
   std::vector<Op> ops_;
   std::vector<Linear> weights_;
   std::vector<const float*> vectors_;
+  std::vector<const float*> key_frames_; // per op, or null
   std::vector<std::vector<float>> input_sizes_; // per weight [K]; empty: not observed
   std::vector<Buffer> buffers_;
   std::vector<KVGroup> kv_;

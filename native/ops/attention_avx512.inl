@@ -46,37 +46,36 @@ IN_PLACE uint32_t visible_keys(int key, int position, int window) {
 struct TileScores {
   alignas(64) float s[kMaxRows][kStepKeys];
   alignas(64) uint32_t weights[kMaxRows][kStepKeys / 2]; // pairs of bf16, or fours of 8-bit codes
-  alignas(64) float unit[kMaxRows];                      // of the codes
+  alignas(64) float unit[kStepPages][kMaxRows];          // of the codes
 };
 
-// Scores of a page -> 8-bit weights. What a key's value is scaled by goes with its weight, and each
-// row's codes have a unit of their own in each step.
+// Scores -> 8-bit weights. What a key's value is scaled by goes with its weight. Each row's codes have a
+// unit of their own in each page: one key that takes nearly all the weight, as a sequence's first one
+// often does, would round the weights of all others to nothing.
 template <int M>
 static inline void keep_codes(const AttnArgs& a, const StepPages& pages, TileScores& ts) {
-  __m512 scales[kStepPages][2], t[kMaxRows];
-  for (int j = 0; j < pages.count; j++)
-    for (int i = 0; i < 2; i++) scales[j][i] = _mm512_loadu_ps((const float*)(pages.page[j] + 64 * (int64_t)a.head_dim) + kTile + 16 * i);
-  for (int m = 0; m < M; m++) {
-    __m512 peak = _mm512_setzero_ps();
-    for (int j = 0; j < pages.count; j++)
-      for (int i = 0; i < 2; i++) {
-        float* s = ts.s[m] + j * kTile + 16 * i;
-        const __m512 scaled = _mm512_mul_ps(_mm512_load_ps(s), scales[j][i]);
-        _mm512_store_ps(s, scaled);
-        peak = _mm512_max_ps(peak, scaled);
-      }
-    t[m] = peak;
-  }
-  for (int m = M; m < kMaxRows; m++) t[m] = _mm512_setzero_ps();
-  const __m256 unit = _mm256_mul_ps(_mm256_max_ps(across<true>(t), _mm256_set1_ps(1e-30f)), _mm256_set1_ps(1.0f / 255.0f));
-  _mm256_store_ps(ts.unit, unit);
-  alignas(32) float inverse[kMaxRows];
-  _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), unit));
-  for (int m = 0; m < M; m++)
-    for (int i = 0; i < 2 * pages.count; i++) {
-      __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(ts.s[m] + 16 * i), _mm512_set1_ps(inverse[m])));
-      _mm_store_si128((__m128i*)ts.weights[m] + i, _mm512_cvtusepi32_epi8(code));
+  for (int j = 0; j < pages.count; j++) {
+    const float* scales = (const float*)(pages.page[j] + 64 * (int64_t)a.head_dim) + kTile;
+    const __m512 low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
+    __m512 t[kMaxRows];
+    for (int m = 0; m < M; m++) {
+      float* s = ts.s[m] + j * kTile;
+      const __m512 p0 = _mm512_mul_ps(_mm512_load_ps(s), low), p1 = _mm512_mul_ps(_mm512_load_ps(s + 16), high);
+      _mm512_store_ps(s, p0);
+      _mm512_store_ps(s + 16, p1);
+      t[m] = _mm512_max_ps(p0, p1);
     }
+    for (int m = M; m < kMaxRows; m++) t[m] = _mm512_setzero_ps();
+    const __m256 unit = _mm256_mul_ps(_mm256_max_ps(across<true>(t), _mm256_set1_ps(1e-30f)), _mm256_set1_ps(1.0f / 255.0f));
+    _mm256_store_ps(ts.unit[j], unit);
+    alignas(32) float inverse[kMaxRows];
+    _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), unit));
+    for (int m = 0; m < M; m++)
+      for (int i = 0; i < 2; i++) {
+        const __m512 scaled = _mm512_mul_ps(_mm512_load_ps(ts.s[m] + j * kTile + 16 * i), _mm512_set1_ps(inverse[m]));
+        _mm_store_si128((__m128i*)ts.weights[m] + 2 * j + i, _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(scaled)));
+      }
+  }
 }
 
 // Rescales the states whose maximum moves to `top`; returns the new maxima.

@@ -47,10 +47,13 @@ static inline void key_product_int8(const QueryRows& q, const uint8_t* page, int
 template <int M>
 static inline void value_product_int8(const TileScores& ts, const StepPages& pages, int dim, float (*o)[kMaxHeadDim]) {
   for (int n = 0; n < dim; n += 32) {
-    __m512i dot[M][2];
-    for (int m = 0; m < M; m++) dot[m][0] = dot[m][1] = _mm512_setzero_si512();
+    __m512 sum[M][2];
+    for (int m = 0; m < M; m++)
+      for (int i = 0; i < 2; i++) sum[m][i] = _mm512_loadu_ps(o[m] + n + 16 * i);
     for (int j = 0; j < pages.count; j++) {
       const uint8_t* v = pages.page[j] + (int64_t)(dim + n) * kTile;
+      __m512i dot[M][2];
+      for (int m = 0; m < M; m++) dot[m][0] = dot[m][1] = _mm512_setzero_si512();
 #pragma GCC unroll 4
       for (int t = 0; t < kTile / 4; t++, v += 128) {
         fetch_behind(v, pages.next[j]);
@@ -61,11 +64,11 @@ static inline void value_product_int8(const TileScores& ts, const StepPages& pag
           dot[m][1] = _mm512_dpbusd_epi32(dot[m][1], w, v1);
         }
       }
+      for (int m = 0; m < M; m++)
+        for (int i = 0; i < 2; i++)
+          sum[m][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][i]), _mm512_set1_ps(ts.unit[j][m]), sum[m][i]);
     }
-    for (int m = 0; m < M; m++) {
-      const __m512 unit = _mm512_set1_ps(ts.unit[m]);
-      _mm512_storeu_ps(o[m] + n, _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][0]), unit, _mm512_loadu_ps(o[m] + n)));
-      _mm512_storeu_ps(o[m] + n + 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][1]), unit, _mm512_loadu_ps(o[m] + n + 16)));
-    }
+    for (int m = 0; m < M; m++)
+      for (int i = 0; i < 2; i++) _mm512_storeu_ps(o[m] + n + 16 * i, sum[m][i]);
   }
 }

@@ -175,7 +175,12 @@ static void rotate(float* x, const float* cos_sin, int head_dim, const float* no
 // A head times the orthogonal Hadamard matrix, in place: what a few channels have in excess goes to
 // all, so that no channel takes the steps of 8 bits that the others need. Queries and keys are both
 // turned, which changes no product of theirs. In blocks where D is no power of two.
-static void spread(float* x, int dim) {
+//
+// Before that, queries are multiplied and keys divided by each channel's own factor, and the keys'
+// mean is taken off, which adds the same to all scores of a query: softmax does not see it.
+static void spread(float* x, int dim, const float* factor, const float* off) {
+  if (factor)
+    for (int i = 0; i < dim; i++) x[i] = x[i] * factor[i] - (off ? off[i] : 0.0f);
   const int width = dim & -dim;
   for (int half = 1; half < width; half *= 2)
     for (int at = 0; at < dim; at += 2 * half)
@@ -285,6 +290,8 @@ static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
   auto fetch = [&](int64_t r) {
     if (r < row_end && (r == row_begin || page_of(a, r) != page_of(a, r - 1))) fetch_kv(a, r);
   };
+  const bool spreads = a.kv->format == kKvInt8;
+  auto frame = [&](int which, int head) { return a.frames ? a.frames + (which * a.num_kv_heads + head) * dim : nullptr; };
   for (int64_t r = row_begin; r < row_begin + kAhead; r++) fetch(r);
   for (int64_t r = row_begin; r < row_end; r++) {
     fetch(r + kAhead);
@@ -293,15 +300,14 @@ static void rope_kv(const RopeKVArgs& a, int64_t row_begin, int64_t row_end) {
     const float* v = k + (int64_t)a.num_kv_heads * dim;
     const int pos = a.positions[r];
     const float* cs = a.cos_sin + (int64_t)pos * dim;
-    const bool spreads = a.kv->format == kKvInt8;
     for (int h = 0; h < a.num_heads; h++) {
       rotate(q + h * dim, cs, dim, a.q_norm, a.eps);
-      if (spreads) spread(q + h * dim, dim);
+      if (spreads) spread(q + h * dim, dim, frame(0, h / (a.num_heads / a.num_kv_heads)), nullptr);
     }
     uint8_t* page = page_of(a, r);
     for (int h = 0; h < a.num_kv_heads; h++) {
       rotate(k + h * dim, cs, dim, a.k_norm, a.eps);
-      if (spreads) spread(k + h * dim, dim);
+      if (spreads) spread(k + h * dim, dim, frame(1, h), frame(2, h));
       write_kv(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile, k + h * dim, v + h * dim);
       if (a.clears_tail[r]) clear_values_behind(page + h * a.kv->page_bytes, a.kv->format, dim, pos % kTile);
     }

@@ -21,6 +21,7 @@ from sixfold.core.request import (
     check_token_ids,
 )
 from sixfold.engine.kernels.program import Program
+from sixfold.engine.kernels.reference_attention import KeyFrames
 from sixfold.engine.kv_publisher import KVPublisher
 from sixfold.engine.kvcache.manager import KVCacheManager
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
@@ -31,6 +32,7 @@ from sixfold.engine.offload.build import build_offloader
 from sixfold.engine.output import OutputState
 from sixfold.engine.runner.calibration import Source
 from sixfold.engine.runner.executor import build_executor, build_program
+from sixfold.engine.runner.key_frames import digest, key_frames
 from sixfold.engine.runner.model_runner import ModelRunner, RequestView, SampledToken, StepResult
 from sixfold.engine.runner.pooling import Pooler
 from sixfold.engine.runner.sampling_batch import SamplingBatch
@@ -83,17 +85,18 @@ class LLMEngine:
         program = build_program(checkpoint.config)
         source = Source(checkpoint, self.dtype, cache_dir)
         weights = source.load(program, self.tokenizer.encode, progress)
-        self._build(program, weights, checkpoint, cache_dir)
+        self._build(program, weights, source)
         self._live: dict[str, _Live] = {}
         self._totals = Totals()
         self._clock = StepClock(self._spent, config.trace_file)
 
-    def _build(
-        self, program: Program, weights: Weights, checkpoint: Checkpoint, cache_dir: Path
-    ) -> None:
-        config = self.config
+    def _build(self, program: Program, weights: Weights, source: Source) -> None:
+        config, checkpoint = self.config, source.checkpoint
+        frames: KeyFrames = {}
+        if config.kv_cache_dtype == "int8":
+            frames = key_frames(source, program, weights, self.tokenizer.encode)
         executor, num_blocks = build_executor(
-            program, weights, config, self.max_model_len, cache_dir
+            program, weights, config, self.max_model_len, source.cache, frames
         )
         # Block 0 is nobody's.
         self.num_kv_tokens = (min(num_blocks) - 1) * BLOCK_SIZE
@@ -104,7 +107,9 @@ class LLMEngine:
                 f"of {reserved} tokens",
                 "raise --kv-cache-memory-mb, or lower --max-model-len",
             )
-        model_key = f"{checkpoint.content_key}-{self.dtype}-{config.kv_cache_dtype}"
+        model_key = "-".join(
+            (checkpoint.content_key, self.dtype, config.kv_cache_dtype, digest(frames))
+        )
         self._offloader = build_offloader(config, program, executor, model_key)
         kv = KVCacheManager(
             groups=program.kv_groups,
@@ -127,7 +132,7 @@ class LLMEngine:
         self._speculator = build_speculator(
             Target(
                 config, checkpoint, self.tokenizer, program, self.dtype, executor, num_blocks,
-                builder, sampling, self.max_model_len, cache_dir,
+                builder, sampling, self.max_model_len, source.cache,
             )
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from sixfold.engine.models.tokenizer import load_tokenizer
 from sixfold.engine.models.weights import Weights, load_weights
 from sixfold.engine.runner.calibration import Source, with_outliers
 from sixfold.engine.runner.executor import build_program
+from sixfold.engine.runner.key_frames import key_frames
 from sixfold.engine.runner.step_input import StepInput
 
 CHUNK = 256
@@ -57,20 +58,22 @@ class Scorer:
         weights = load_weights(checkpoint, dtype, cache)
         if variant.edit is not None:
             weights = variant.edit(weights)
+        encode = load_tokenizer(checkpoint.path).encode
+        source = Source(checkpoint, dtype, cache)
         if dtype in ("int8", "int4") and variant.keep_outliers:
-            encode = load_tokenizer(checkpoint.path).encode
-            columns = Source(checkpoint, dtype, cache).columns
-            weights = with_outliers(weights, program, encode, columns)
+            weights = with_outliers(weights, program, encode, source.columns)
         blocks = -(-max_len // BLOCK_SIZE)
         counts = [blocks + 1] * len(program.kv_groups)
         kv_dtype = variant.kv_dtype or ("f32" if dtype == "f32" else "bf16")
+        frames = key_frames(source, program, weights, encode) if kv_dtype == "int8" else {}
         self.model: ops.NativeModel | ReferenceModel
         if isa == "reference":
-            self.model = ReferenceModel(program, weights, counts, kv_dtype)
+            self.model = ReferenceModel(program, weights, counts, kv_dtype, frames)
         else:
             options = ops.NativeOptions(
-                isa or ops.tiers()[-1], 2, CHUNK, max_len, naive_attention=variant.naive_attention
-            )
+                isa or ops.tiers()[-1], 2, CHUNK, max_len, key_frames=frames,
+                naive_attention=variant.naive_attention,
+            )  # fmt: skip
             self.model = ops.NativeModel(program, weights, counts, kv_dtype, options)
         self.tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in program.kv_groups]
 

@@ -27,6 +27,14 @@ class Case:
     rope: RopeConfig = LLAMA2
 
 
+def some_frames(heads: int, dim: int) -> dict[int, np.ndarray]:
+    """Key frames of the only layer, which caches of 8 bits use and others don't."""
+    rng = np.random.default_rng(2)
+    factor = rng.uniform(0.5, 2, (heads, dim))
+    off = rng.normal(0, 0.3, (heads, dim))
+    return {0: np.stack([factor, 1 / factor, off]).astype(np.float32)}
+
+
 class Session:
     """One attention layer, in either executor, over a random vocabulary of qkv rows; `most`:
     tokens in a step; `naive`: with all scores in memory."""
@@ -47,10 +55,13 @@ class Session:
         x = b.embed("x", rows.shape[1])
         self.out = b.attention(x, case.heads, d**-0.5, case.rope, case.window, norms)
         blocks = SEQUENCES * TABLE + 1
+        frames = some_frames(kh, d) if case.norms else {}
         if tier is None:
-            self.model = ReferenceModel(b.build(), weights, [blocks], kv_dtype)
+            self.model = ReferenceModel(b.build(), weights, [blocks], kv_dtype, frames)
         else:
-            options = NativeOptions(tier, threads, most, LONGEST, naive_attention=naive)
+            options = NativeOptions(
+                tier, threads, most, LONGEST, naive_attention=naive, key_frames=frames
+            )
             self.model = NativeModel(b.build(), weights, [blocks], kv_dtype, options)
         order = rng.permutation(np.arange(1, blocks, dtype=np.int32))
         self.tables = [np.ascontiguousarray(order.reshape(SEQUENCES, TABLE))]

@@ -27,10 +27,10 @@ def tiny(tmp_path_factory):
 def test_sizes_are_those_of_the_reference(tiny):
     weights, program, encode = tiny
     ids = np.array(encode("Rivers and stones, stones and rivers.")[:40], np.int32)
-    native = observe(program, weights, ids)
     tables = [np.arange(1, 4, dtype=np.int32)[None] for _ in program.kv_groups]
     step = StepInput(ids, np.arange(len(ids), dtype=np.int32),
                      np.array([0, len(ids)], np.int32), np.zeros(1, np.int32), tables)  # fmt: skip
+    native = observe(program, weights, step, [4] * len(tables))
     slow = calibration._observe_reference(program, weights, step, [4] * len(tables))
     assert set(slow) <= set(native)
     for name, sizes in slow.items():

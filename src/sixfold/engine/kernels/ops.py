@@ -3,8 +3,8 @@
 Owns the memory that native code works on and keeps it alive. Decides nothing about requests.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sixfold.core.config import GROUP_SIZE, RopeConfig
 from sixfold.engine.kernels import _native  # type: ignore[attr-defined]
-from sixfold.engine.kernels.lower import Lowered, lower
+from sixfold.engine.kernels.lower import FIELDS, ROPE_KV, Lowered, lower
 from sixfold.engine.kernels.memory import PagesAhead, huge_buffer
 from sixfold.engine.kernels.packing import (
     FORMATS,
@@ -26,6 +26,7 @@ from sixfold.engine.kernels.packing import (
     round_up,
 )
 from sixfold.engine.kernels.program import Attention, Logits, Program
+from sixfold.engine.kernels.reference_attention import KeyFrames
 from sixfold.engine.kernels.rope import cos_sin
 from sixfold.engine.kernels.sampling import SAMPLE_PARAMS, SAMPLE_RESULT
 
@@ -64,7 +65,8 @@ class NativeOptions:
     """`max_positions` sizes the rotary tables; `keep_all` keeps every value for tests.
 
     `cache_of`: a model of the same program, whose KV cache is this one's, too. `naive_attention`
-    writes all scores to memory, as a baseline; not for 8-bit caches.
+    writes all scores to memory, as a baseline; not for 8-bit caches. `key_frames`: of a cache of
+    8 bits; with `cache_of` that one's hold.
     """
 
     isa: str
@@ -74,6 +76,7 @@ class NativeOptions:
     keep_all: bool = False
     cache_of: "NativeModel | None" = None
     naive_attention: bool = False
+    key_frames: KeyFrames = field(default_factory=dict)
 
 
 def tiers() -> tuple[str, ...]:
@@ -131,8 +134,10 @@ class NativeModel:
         if options.cache_of is None:
             self._arenas = [self._new_arena(g) for g in range(len(num_kv_blocks))]
             self._pages = [PagesAhead(arena, _native.populate) for arena in self._arenas]
+            self._key_frames = options.key_frames
         else:
             self._arenas, self._pages = options.cache_of._arenas, options.cache_of._pages
+            self._key_frames = options.cache_of._key_frames
         self._tables: list[Int32 | None] = [None] * len(num_kv_blocks)
         self._tokens = 0
         self._forgotten = [0.0] * len(PARTS)
@@ -222,6 +227,29 @@ class NativeModel:
             for index, (name, _bias) in enumerate(self._lowered.weights)
         }
 
+    def queries_and_keys(self, step: Step) -> Iterator[tuple[Attention, Float32, Float32]]:
+        """Run all ops; of each attention the queries [T, H, D] and keys [T, KH, D].
+
+        As caches of bf16 and float32 take them: not of a model whose cache is int8.
+        """
+        begin, tokens = 0, len(step.token_ids)
+        for index, op in self._rotations():
+            self.forward(step, begin, index + 1)
+            begin = index + 1
+            rows = self._model.buffer(self._lowered.ints[index][FIELDS.index("in_")], tokens)
+            heads = op.num_heads + op.num_kv_heads
+            some = np.array(rows[:, : heads * op.head_dim]).reshape(tokens, heads, op.head_dim)
+            yield op, some[:, : op.num_heads], some[:, op.num_heads :]
+        self.forward(step, begin)
+
+    def _rotations(self) -> Iterator[tuple[int, Attention]]:
+        """Of each attention the lowered op that writes its cache."""
+        kind = FIELDS.index("kind")
+        lowered = (i for i, ints in enumerate(self._lowered.ints) if ints[kind] == ROPE_KV)
+        return zip(
+            lowered, (op for op in self._program.ops if isinstance(op, Attention)), strict=True
+        )
+
     def stacked(self) -> int:
         """Of the last forward: requests times KV heads that shared attention units took along."""
         return int(self._model.stacked())
@@ -250,6 +278,8 @@ class NativeModel:
             else:
                 values = _rope_table(vector, options.max_positions)
             self._model.add_vector(self._address(np.ascontiguousarray(values, np.float32)))
+        if self._kv_dtype == "int8" and self._key_frames:
+            self._set_key_frames()
         for width in low.buffers:
             self._model.add_buffer(width)
         if low.head is not None:
@@ -274,6 +304,12 @@ class NativeModel:
             FORMATS.index(w.format), w.asym, w.group // GROUP_SIZE, w.n, w.k,
             self._address(w.data), size, bias_address, len(w.outliers), columns, beside,
         )  # fmt: skip
+
+    def _set_key_frames(self) -> None:
+        for index, op in self._rotations():
+            frames = np.ascontiguousarray(self._key_frames[op.layer], np.float32)
+            assert frames.shape == (3, op.num_kv_heads, op.head_dim)
+            self._model.set_key_frames(index, self._address(frames))
 
     def _address(self, array: NDArray[np.generic]) -> int:
         assert array.flags.c_contiguous

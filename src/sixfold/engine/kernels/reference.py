@@ -13,7 +13,7 @@ w8 w4  activations are quantised to int8 per row in blocks of 128, which is the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -179,12 +179,14 @@ class ReferenceModel:
         weights: Mapping[str, Weight],
         num_kv_blocks: Sequence[int],
         kv_dtype: KVDtype = "bf16",
+        key_frames: ra.KeyFrames | None = None,
     ) -> None:
         assert len(num_kv_blocks) == len(program.kv_groups)
         self._program = program
         self._weights = weights
         self._dense: dict[str, Float32] = {}
         self._kv_dtype = kv_dtype
+        self._key_frames = key_frames or {}
         self._values: dict[int, Float32] = {}
         self._caches = {
             (op.kv_group, op.cache_layer): ra.LayerCache.empty(
@@ -212,6 +214,13 @@ class ReferenceModel:
         """[T, width]: any value of the program, as the last forward computed it."""
         return self._values[value_id]
 
+    def queries_and_keys(self, step: ra.Step) -> Iterator[tuple[Attention, Float32, Float32]]:
+        """Run all ops; of each attention the queries [T, H, D] and keys [T, KH, D]."""
+        self.forward(step)
+        for op in self._program.ops:
+            if isinstance(op, Attention):
+                yield op, *self._placed(op, step)[:2]
+
     def _run(self, op: Op, step: ra.Step) -> Float32:
         match op:
             case Embed():
@@ -232,11 +241,15 @@ class ReferenceModel:
                 raise AssertionError("logits are computed on demand")
 
     def _attention(self, op: Attention, step: ra.Step) -> Float32:
+        frames = self._key_frames.get(op.layer)
+        q, k, v = ra.rounded(*self._placed(op, step), self._kv_dtype, frames)
+        return ra.attention(op, q, k, v, self._caches[op.kv_group, op.cache_layer], step)
+
+    def _placed(self, op: Attention, step: ra.Step) -> tuple[Float32, Float32, Float32]:
         norms = None
         if op.q_norm is not None and op.k_norm is not None:
             norms = (self._vector(op.q_norm), self._vector(op.k_norm))
-        cache = self._caches[op.kv_group, op.cache_layer]
-        return ra.attention(op, self._of(op.qkv), norms, cache, step, self._kv_dtype)
+        return ra.placed(op, self._of(op.qkv), norms, step.positions)
 
     def _linear(self, x: Float32, weight: str, bias: Float32 | None = None) -> Float32:
         form, outliers = self._format(weight), self._outliers(weight)

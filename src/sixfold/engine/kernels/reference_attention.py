@@ -3,10 +3,12 @@
 No tiles, no online softmax, no fusion: what the native kernels must agree with. With a bf16
 cache k and v are rounded when written and q when used; softmax weights stay float32 (the native
 bf16 tier rounds them too: tests allow 2^-8 of the largest |v| for that). With an int8 cache k and v
-are rounded per token and head, q is not (the AVX-512 tiers round q and the weights to 8 bits too).
+are rounded per token and head, q is not (the AVX-512 tiers round q and the weights to 8 bits too);
+q and k are framed and spread before (KeyFrames).
 Shapes: n tokens of one request, L keys, H query heads, KH KV heads, D head size.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +22,11 @@ from sixfold.engine.kernels.rope import cos_sin
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
+KeyFrames = Mapping[int, Float32]
+"""Per layer, for caches of 8 bits: float32 [3, KH, D], by what the queries of a KV head are
+multiplied, by what its keys are, and what is then taken off these. Products of the first two are 1,
+and what is taken off adds the same to all scores of a query: attention stays, rounding errors
+shrink (runner/key_frames.py finds them)."""
 
 
 class Step(Protocol):
@@ -97,6 +104,14 @@ def spread(x: Float32) -> Float32:
     return out
 
 
+def framed(q: Float32, k: Float32, frames: Float32 | None) -> tuple[Float32, Float32]:
+    """q [T, H, D] and k [T, KH, D] as caches of 8 bits take them: see KeyFrames and `spread`."""
+    if frames is not None:
+        q = q * np.repeat(frames[0], q.shape[1] // k.shape[1], axis=0)
+        k = k * frames[1] - frames[2]
+    return spread(q), spread(k)
+
+
 def rms_norm(x: Float32, weight: Float32, eps: float) -> Float32:
     """Normalise over the last axis: x [..., width], weight [width]."""
     mean_square = np.mean(np.square(x.astype(np.float64)), axis=-1, keepdims=True)
@@ -170,27 +185,36 @@ def read_cache(cache: LayerCache, table: Int32, start: int, stop: int) -> tuple[
     return cache.keys[blocks, positions % BLOCK_SIZE], cache.values[blocks, positions % BLOCK_SIZE]
 
 
-def attention(
-    op: Attention,
-    qkv: Float32,
-    norms: tuple[Float32, Float32] | None,
-    cache: LayerCache,
-    step: Step,
-    kv_dtype: KVDtype,
-) -> Float32:
-    """The whole op: qkv [T, (H + 2 KH) D] -> [T, H D], writing the step's k and v to the cache.
+def placed(
+    op: Attention, qkv: Float32, norms: tuple[Float32, Float32] | None, positions: Int32
+) -> tuple[Float32, Float32, Float32]:
+    """Queries, keys and values of qkv [T, (H + 2 KH) D], normalised and turned to their positions.
 
     `norms` is the per-head norm weights of q and k ([D] each), or None.
     """
     q, k, v = split_heads(op, qkv)
     if norms is not None:
         q, k = rms_norm(q, norms[0], op.norm_eps), rms_norm(k, norms[1], op.norm_eps)
-    cos, sin = cos_sin(op.rope, op.head_dim, step.positions)
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    cos, sin = cos_sin(op.rope, op.head_dim, positions)
+    return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+
+def rounded(
+    q: Float32, k: Float32, v: Float32, kv_dtype: KVDtype, frames: Float32 | None = None
+) -> tuple[Float32, Float32, Float32]:
+    """The three as a cache of that type has them; `frames` of the layer (KeyFrames), or None."""
     if kv_dtype == "bf16":
-        q, k, v = round_bf16(q), round_bf16(k), round_bf16(v)
-    elif kv_dtype == "int8":
-        q, k, v = spread(q), round_int8(spread(k)), round_int8(v)
+        return round_bf16(q), round_bf16(k), round_bf16(v)
+    if kv_dtype == "int8":
+        q, k = framed(q, k, frames)
+        return q, round_int8(k), round_int8(v)
+    return q, k, v
+
+
+def attention(
+    op: Attention, q: Float32, k: Float32, v: Float32, cache: LayerCache, step: Step
+) -> Float32:
+    """q [T, H, D], k and v [T, KH, D] -> [T, H D], writing the step's k and v to the cache."""
     out = np.empty_like(q)
     # All writes come first: a request may read blocks that another one fills in this very step.
     for table, rows in _requests(op, step):
@@ -199,7 +223,7 @@ def attention(
         start, visible = keys_seen(op, step.positions[rows])
         keys, values = read_cache(cache, table, start, start + visible.shape[1])
         out[rows] = attend(q[rows], keys, values, op.scale, visible)
-    return out.reshape(len(qkv), op.num_heads * op.head_dim)
+    return out.reshape(len(q), op.num_heads * op.head_dim)
 
 
 def _requests(op: Attention, step: Step) -> list[tuple[Int32, slice]]:

@@ -4,9 +4,6 @@ None of it changes a token. The choice is kept in the cache, so that later start
 Not here: what the numbers do (native/executor.h's Tuning).
 """
 
-import contextlib
-import os
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ import msgspec
 from sixfold import __version__
 from sixfold.core.record import cpu_model
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions
+from sixfold.engine.runner.kept_file import keep
 from sixfold.engine.runner.step_input import StepInput, first_tokens
 
 FILE = "tuning.json"
@@ -45,7 +43,7 @@ def tuned(model: NativeModel, options: NativeOptions, cache: Path) -> Tuning:
     found = known.get(key)
     if found is None or found.chunks not in CHUNKS or found.distance not in DISTANCES:
         known[key] = search(model)
-        _write(cache / FILE, known)
+        keep(cache / FILE, msgspec.json.encode(known))
     return known[key]
 
 
@@ -83,13 +81,3 @@ def _read(path: Path) -> dict[str, Tuning]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Tuning])
     except (OSError, msgspec.DecodeError):
         return {}
-
-
-def _write(path: Path, known: dict[str, Tuning]) -> None:
-    """Whole or not at all; a cache that can't be written is no reason to stop."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(known))
-        os.replace(name, path)

@@ -6,8 +6,6 @@ beside the codes. Found once per model and dtype, then read from a file beside t
 Not here: how they are packed (kernels/packing.py), what they cost (benchmarks/accuracy.py).
 """
 
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from sixfold.engine.kernels.reference import ReferenceModel
 from sixfold.engine.kernels.reference_attention import rms_norm
 from sixfold.engine.models.checkpoint import Checkpoint
 from sixfold.engine.models.weights import Progress, Weights, load_weights, packed_path
+from sixfold.engine.runner.kept_file import keep
 from sixfold.engine.runner.step_input import StepInput
 
 KEPT = {"w8": 20, "w4": 16}
@@ -55,8 +54,11 @@ class Source:
     @property
     def columns(self) -> Path:
         """The file of their columns."""
-        path = packed_path(self.checkpoint, self.dtype, self.cache)
-        return path.with_suffix(".columns.json")
+        return self.path_of("columns")
+
+    def path_of(self, what: str) -> Path:
+        """A file of what was found of these weights."""
+        return packed_path(self.checkpoint, self.dtype, self.cache).with_suffix(f".{what}.json")
 
     def load(
         self, program: Program, encode: Callable[[str], list[int]], progress: Progress | None = None
@@ -81,9 +83,8 @@ def with_outliers(
         return weights
     found = _read(path, quantised)
     if found is None:
-        ids = np.array(encode(TEXT.read_text(encoding="utf-8"))[:TOKENS], np.int32)
-        found = choose(observe(program, weights, ids), quantised)
-        _write(path, found)
+        found = choose(observe(program, weights, *text_step(program, encode)), quantised)
+        keep(path, msgspec.json.encode(Columns(VERSION, found)))
     return {
         name: replace(quantised[name], outliers=np.array(found[name], np.int32))
         if name in found else weight
@@ -102,25 +103,30 @@ def choose(sizes: Sizes, weights: Mapping[str, PackedWeight]) -> dict[str, list[
     return found
 
 
-def observe(program: Program, weights: Weights, ids: NDArray[np.int32]) -> Sizes:
-    """Sums of |x| of the inputs of every linear layer over the tokens, by the weight's name."""
+def text_step(program: Program, encode: Callable[[str], list[int]]) -> tuple[StepInput, list[int]]:
+    """The bundled text as one request's prefill, and the blocks that each KV group needs."""
+    ids = np.array(encode(TEXT.read_text(encoding="utf-8"))[:TOKENS], np.int32)
     groups = len(program.kv_groups)
     blocks = -(-len(ids) // BLOCK_SIZE)
     tables = [np.arange(1, blocks + 1, dtype=np.int32)[None] for _ in range(groups)]
     positions = np.arange(len(ids), dtype=np.int32)
     bounds, slots = np.array([0, len(ids)], np.int32), np.zeros(1, np.int32)
-    step = StepInput(ids, positions, bounds, slots, tables)
-    counts = [blocks + 1] * groups
+    return StepInput(ids, positions, bounds, slots, tables), [blocks + 1] * groups
+
+
+def observe(program: Program, weights: Weights, step: StepInput, counts: list[int]) -> Sizes:
+    """Sums of |x| of the inputs of every linear layer over the tokens, by the weight's name."""
     try:
         from sixfold.engine.kernels import ops
     except ImportError:
         return _observe_reference(program, weights, step, counts)
-    options = ops.NativeOptions(ops.tiers()[-1], 1, len(ids), len(ids))
+    tokens = len(step.token_ids)
+    options = ops.NativeOptions(ops.tiers()[-1], 1, tokens, tokens)
     model = ops.NativeModel(program, weights, counts, "bf16", options)
     model.observe_inputs()
     model.forward(step)
     if model.vocab_size:
-        model.logits(positions[-64:])
+        model.logits(step.positions[-64:])
     return model.input_sizes()
 
 
@@ -153,12 +159,3 @@ def _read(path: Path, weights: Mapping[str, PackedWeight]) -> dict[str, list[int
         for name, some in read.columns.items()
     )
     return read.columns if fits and read.version == VERSION else None
-
-
-def _write(path: Path, columns: dict[str, list[int]]) -> None:
-    name = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        name.write_bytes(msgspec.json.encode(Columns(VERSION, columns)))
-        os.replace(name, path)
-    except OSError:
-        name.unlink(missing_ok=True)

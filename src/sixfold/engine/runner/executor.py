@@ -16,6 +16,7 @@ from sixfold.engine.kernels.memory import available_memory
 from sixfold.engine.kernels.packing import KVDtype, page_bytes
 from sixfold.engine.kernels.program import Attention, Program
 from sixfold.engine.kernels.reference import ReferenceModel
+from sixfold.engine.kernels.reference_attention import KeyFrames
 from sixfold.engine.kernels.sampling import SAMPLE_RESULT
 from sixfold.engine.models import gemma, llama
 from sixfold.engine.models.weights import Weights
@@ -58,10 +59,8 @@ class Executor(Protocol):
 class ReferenceExecutor:
     """The NumPy twin of `ops.NativeModel`, sampling included."""
 
-    def __init__(
-        self, program: Program, weights: Weights, num_blocks: Sequence[int], kv_dtype: KVDtype
-    ) -> None:
-        self._model = ReferenceModel(program, weights, num_blocks, kv_dtype)
+    def __init__(self, model: ReferenceModel) -> None:
+        self._model = model
         self._seconds = 0.0
 
     def uses(self, highest: Sequence[int]) -> None:
@@ -121,16 +120,23 @@ def _read_ints(record: np.void, address: str, count: str) -> list[int]:
 
 
 def build_executor(
-    program: Program, weights: Weights, config: EngineConfig, max_model_len: int, cache_dir: Path
+    program: Program,
+    weights: Weights,
+    config: EngineConfig,
+    max_model_len: int,
+    cache_dir: Path,
+    frames: KeyFrames,
 ) -> tuple[Executor, list[int]]:
     """The executor and the number of KV blocks per group (null block included).
 
+    `frames` are an 8-bit cache's (runner/key_frames.py).
     Raises ConfigError where memory or the ISA tier does not allow it.
     """
     kv_dtype = kv_dtype_of(config, weights)
     num_blocks = _count_blocks(program, config, max_model_len, kv_dtype)
     if config.executor == "reference":
-        return ReferenceExecutor(program, weights, num_blocks, kv_dtype), num_blocks
+        model = ReferenceModel(program, weights, num_blocks, kv_dtype, frames)
+        return ReferenceExecutor(model), num_blocks
     try:
         from sixfold.engine.kernels import ops
     except ImportError as error:
@@ -144,15 +150,16 @@ def build_executor(
         max_tokens=config.max_num_batched_tokens,
         max_positions=max_model_len,
         naive_attention=config.attention == "naive",
+        key_frames=frames,
     )
-    model = ops.NativeModel(program, weights, num_blocks, kv_dtype, options)
+    native = ops.NativeModel(program, weights, num_blocks, kv_dtype, options)
     if config.autotune:
         from sixfold.engine.runner.autotune import tuned
 
-        best = tuned(model, options, cache_dir)
-        model.set_tuning(best.chunks, best.distance)
-        model.forget_seconds()
-    return model, num_blocks
+        best = tuned(native, options, cache_dir)
+        native.set_tuning(best.chunks, best.distance)
+        native.forget_seconds()
+    return native, num_blocks
 
 
 def kv_dtype_of(config: EngineConfig, weights: Weights) -> KVDtype:

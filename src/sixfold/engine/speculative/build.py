@@ -14,6 +14,7 @@ from sixfold.core.config import EngineConfig
 from sixfold.core.errors import ConfigError
 from sixfold.engine.kernels import cpu
 from sixfold.engine.kernels.program import Program
+from sixfold.engine.kernels.reference_attention import KeyFrames
 from sixfold.engine.kernels.sampling import SAMPLE_PARAMS
 from sixfold.engine.models.checkpoint import Checkpoint, open_checkpoint
 from sixfold.engine.models.registry import resolve, sixfold_home
@@ -21,6 +22,7 @@ from sixfold.engine.models.tokenizer import Tokenizer, load_tokenizer
 from sixfold.engine.models.weights import auto_dtype
 from sixfold.engine.runner.calibration import Source
 from sixfold.engine.runner.executor import Executor, build_program, kv_dtype_of
+from sixfold.engine.runner.key_frames import key_frames
 from sixfold.engine.runner.sampling_batch import SamplingBatch
 from sixfold.engine.runner.step_input import StepInputBuilder, first_tokens
 from sixfold.engine.speculative.cost import ROWS, StepCost
@@ -131,19 +133,23 @@ def _add_model(speculator: Speculator, target: Target, checkpoint: Checkpoint, d
     config, itself = target.config, checkpoint is target.checkpoint
     program = target.program if itself else build_program(checkpoint.config)
     encode = load_tokenizer(checkpoint.path).encode
-    weights = Source(checkpoint, dtype, target.cache_dir).load(program, encode)
+    source = Source(checkpoint, dtype, target.cache_dir)
+    weights = source.load(program, encode)
     group = _whole_group(target.program)
     max_tokens = max(config.max_num_batched_tokens, 2 * config.max_num_seqs)
-    cache_of = target.executor if itself else None
+    kv_dtype = target.executor.kv_dtype if itself else kv_dtype_of(config, weights)
+    frames: KeyFrames = {}
+    if kv_dtype == "int8" and not itself:
+        frames = key_frames(source, program, weights, encode)
     options = ops.NativeOptions(
         isa=cpu.choose_tier(config.isa),
         threads=config.num_threads or cpu.allowed_threads(),
         max_tokens=max_tokens,
         max_positions=target.max_model_len,
-        cache_of=cache_of,
+        cache_of=target.executor if itself else None,
+        key_frames=frames,
     )
     blocks, groups = target.num_blocks[group], len(program.kv_groups)
-    kv_dtype = target.executor.kv_dtype if itself else kv_dtype_of(config, weights)
     num_blocks = target.num_blocks if itself else [blocks] * groups
     model = ops.NativeModel(program, weights, num_blocks, kv_dtype, options)
     tables = target.builder.block_tables
