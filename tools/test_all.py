@@ -22,6 +22,9 @@ STATE = ROOT / "build" / "test-all.json"
 SUMMARY = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
 TIERS = ("avx512_bf16", "avx512_vnni", "avx2", "generic")
 DTYPES = ("bf16", "int8", "int4", "f32")
+OPS = "tests/engine/kernels/test_random_shapes.py"
+SHAPES = {"SIXFOLD_OP_SHAPES": "10000", "OPENBLAS_NUM_THREADS": "1"}
+"""The reference's products are so small that more threads of BLAS only wait."""
 INVARIANCE = "tests/engine/test_invariance.py"
 
 
@@ -103,9 +106,14 @@ def stages() -> dict[str, Stage]:
             {"SIXFOLD_FUZZ_CASES": "100000"},
         ),
         "ops": Stage(
-            "10,000 random shapes of every op and tier",
-            ("tests/engine/kernels/test_random_shapes.py",),
-            {"SIXFOLD_OP_SHAPES": "10000"},
+            "10,000 random shapes of every op but attention, on every tier",
+            (OPS, "-k", "not attention"),
+            SHAPES,
+        ),
+        "attention": Stage(
+            "10,000 random sessions of attention, on every tier",
+            (OPS, "-k", "attention"),
+            SHAPES,
         ),
     }
     found |= engine_stages() | {

@@ -1,6 +1,7 @@
 """One attention layer with a paged cache, in either executor, played step by step."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,6 +36,18 @@ def some_frames(heads: int, dim: int) -> dict[int, np.ndarray]:
     return {0: np.stack([factor, 1 / factor, off]).astype(np.float32)}
 
 
+@lru_cache(maxsize=1)
+def weights_of(heads: tuple[int, int, int]) -> dict:
+    """Rows of qkv, and norms: sessions of one case come one behind the other."""
+    h, kh, d = heads
+    rng = np.random.default_rng(3)
+    rows = rng.normal(0, 1, (512, (h + 2 * kh) * d)).astype(np.float32)
+    weights = {"x": packing.PackedWeight("f32", *rows.shape, packing.pack_f32(rows))}
+    weights["qn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
+    weights["kn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
+    return weights
+
+
 class Session:
     """One attention layer, in either executor, over a random vocabulary of qkv rows; `most`:
     tokens in a step; `naive`: with all scores in memory."""
@@ -45,14 +58,11 @@ class Session:
     ):  # fmt: skip
         h, kh, d = case.heads
         rng = np.random.default_rng(1)
-        rows = rng.normal(0, 1, (512, (h + 2 * kh) * d)).astype(np.float32)
-        weights = {"x": packing.PackedWeight("f32", *rows.shape, packing.pack_f32(rows))}
-        weights["qn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
-        weights["kn"] = DenseWeight(rng.uniform(0.5, 1.5, d).astype(np.float32))
+        weights, width = weights_of(case.heads), (h + 2 * kh) * d
         b = ProgramBuilder()
         b.begin_layer()
         norms = ("qn", "kn", 1e-6) if case.norms else None
-        x = b.embed("x", rows.shape[1])
+        x = b.embed("x", width)
         self.out = b.attention(x, case.heads, d**-0.5, case.rope, case.window, norms)
         blocks = SEQUENCES * TABLE + 1
         frames = some_frames(kh, d) if case.norms else {}

@@ -1,7 +1,7 @@
 """What the op tables share: weights in every format, activations of every kind, and how far an
 op's result may be from the reference's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,22 +71,34 @@ def values(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
 
 def run(tier: str, build: Callable, x: np.ndarray, weights: dict, threads: int = 2) -> tuple:
     """Run `build(builder, value)` on activations x [T, K] in both executors: (got, want)."""
+    got, want = run_all((tier,), build, x, weights, threads)
+    return got[tier], want
+
+
+def run_all(
+    tiers: Sequence[str], build: Callable, x: np.ndarray, weights: dict, threads: int = 2
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The same on several tiers, against one run of the reference."""
     b = ProgramBuilder()
     b.begin_layer()
     start = b.embed("x", x.shape[1])
     out = build(b, start)
     program = b.build()
     weights = {"x": packing.PackedWeight("f32", *x.shape, packing.pack_f32(x)), **weights}
-    options = NativeOptions(tier, threads, len(x), 1, keep_all=True)
     step = Step(np.arange(len(x), dtype=np.int32))
-    native = NativeModel(program, weights, [], "f32", options)
-    reference = ReferenceModel(program, weights, [], "f32")
-    for model in (native, reference):
+
+    def result(model: NativeModel | ReferenceModel) -> np.ndarray:
         model.forward(step)
-    if out is None:
-        rows = np.arange(0, len(x), 2, dtype=np.int32)
-        return native.logits(rows), reference.logits(rows)
-    return native.value(out.id), reference.value(out.id)
+        if out is None:
+            return model.logits(np.arange(0, len(x), 2, dtype=np.int32))
+        return model.value(out.id)
+
+    def native(tier: str) -> NativeModel:
+        options = NativeOptions(tier, threads, len(x), 1, keep_all=True)
+        return NativeModel(program, weights, [], "f32", options)
+
+    found = {tier: result(native(tier)) for tier in tiers}
+    return found, result(ReferenceModel(program, weights, [], "f32"))
 
 
 def linear_bound(form: str, x: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
@@ -109,7 +121,7 @@ def linear_bound(form: str, x: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
     return 3e-7 * np.sqrt(x.shape[1]) * size + ties + 1e-36
 
 
-def check(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
+def check(got: np.ndarray, want: np.ndarray, bound: np.ndarray, what: str = "") -> None:
     assert got.shape == want.shape and np.all(np.isfinite(got))
     worst = float(np.max(np.abs(got - want) / bound))
-    assert worst <= 1, f"{worst:.2f} times the bound"
+    assert worst <= 1, f"{what} {worst:.2f} times the bound"

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from engine.kernels.attention_session import Case, Session
-from engine.kernels.op_table import FORMATS, WIDE, Step, check, linear_bound, packed, run, values
+from engine.kernels.op_table import (
+    FORMATS,
+    WIDE,
+    Step,
+    check,
+    linear_bound,
+    packed,
+    run_all,
+    values,
+)
 from sixfold.engine.kernels import packing
 from sixfold.engine.kernels.ops import NativeModel, NativeOptions, tiers
 from sixfold.engine.kernels.program import ProgramBuilder
@@ -38,9 +47,8 @@ def activations(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
     return values(str(rng.choice(KINDS)), rows, width, int(rng.integers(1 << 30)))
 
 
-@pytest.mark.parametrize("tier", tiers())
 @seeds
-def test_linear(tier, part):
+def test_linear(part):
     for seed, rng in draws(part, "linear"):
         form = str(rng.choice(FORMATS + WIDE))
         n, k = size(rng, 200, 32, 64, 96), size(rng, 700, 32, 128, 256, 576, 640)
@@ -48,30 +56,34 @@ def test_linear(tier, part):
         weight, magnitude = packed(form, values("normal", n, k, seed))
         bias = DenseWeight(values("normal", 1, n, seed=2)[0])
         x = activations(rng, rows, k)
-        got, want = run(tier, lambda b, v, n=n: b.linear(v, "w", n, "b"), x,
-                        {"w": weight, "b": bias}, int(rng.integers(1, 4)))  # fmt: skip
-        check(got, want, linear_bound(form, x, magnitude) + 1e-6 * np.abs(bias.array))
+        got, want = run_all(tiers(), lambda b, v, n=n: b.linear(v, "w", n, "b"), x,
+                            {"w": weight, "b": bias}, int(rng.integers(1, 4)))  # fmt: skip
+        bound = linear_bound(form, x, magnitude) + 1e-6 * np.abs(bias.array)
+        for tier in tiers():
+            check(got[tier], want, bound, f"seed {seed}, {tier}:")
 
 
-@pytest.mark.parametrize("tier", tiers())
 @seeds
-def test_glu(tier, part):
+def test_glu(part):
     for seed, rng in draws(part, "glu"):
         form, kind = str(rng.choice(FORMATS + WIDE)), str(rng.choice(["silu", "gelu_tanh"]))
         f, k = 16 * int(rng.integers(1, 9)), size(rng, 300, 32, 96, 128)
         rows = size(rng, 40, 6, 12)
         weight, magnitude = packed(form, values("normal", 2 * f, k, seed))
         x = values(str(rng.choice(["normal", "outliers", "zeros", "tiny"])), rows, k, seed)
-        got, want = run(tier, lambda b, v, f=f, kind=kind: b.glu(v, "w", f, kind), x, {"w": weight})
+        got, want = run_all(
+            tiers(), lambda b, v, f=f, kind=kind: b.glu(v, "w", f, kind), x, {"w": weight}
+        )
         halves = linear_bound(form, x, magnitude).reshape(rows, -1, 2, 16)
         both = (x @ weight.dense().T).reshape(rows, -1, 2, 16)
         error = np.abs(both).max(axis=2) * halves.sum(axis=2) * 1.2 + halves.prod(axis=2)
-        check(got, want, error.reshape(rows, f) * 1.1 + 4e-6 * np.abs(want) + 1e-6)
+        bound = error.reshape(rows, f) * 1.1 + 4e-6 * np.abs(want) + 1e-6
+        for tier in tiers():
+            check(got[tier], want, bound, f"seed {seed}, {tier}:")
 
 
-@pytest.mark.parametrize("tier", tiers())
 @seeds
-def test_embed_norm_add_logits(tier, part):
+def test_embed_norm_add_logits(part):
     for seed, rng in draws(part, "rows"):
         form = str(rng.choice(FORMATS + WIDE))
         width, vocab = size(rng, 300, 32, 64, 128, 160), size(rng, 150, 32, 64)
@@ -85,22 +97,25 @@ def test_embed_norm_add_logits(tier, part):
         b.logits(both, "n", 1e-6, "table", vocab)
         norm = DenseWeight(values("normal", 1, width, seed)[0])
         weights, step = {"table": table, "n": norm}, Step(rng.integers(0, vocab, rows, np.int32))
-        options = NativeOptions(tier, int(rng.integers(1, 4)), rows, 1, keep_all=True)
-        models = (NativeModel(b.build(), weights, [], "f32", options),
-                  ReferenceModel(b.build(), weights, [], "f32"))  # fmt: skip
-        for model in models:
-            model.forward(step)
-        for value, tolerance in ((x, 3e-7), (normed, 3e-6), (both, 3e-6)):
-            got, want = (model.value(value.id) for model in models)
-            largest = np.abs(want).max()
-            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * largest)
+        reference = ReferenceModel(b.build(), weights, [], "f32")
+        reference.forward(step)
+        threads = int(rng.integers(1, 4))
         some = np.sort(rng.choice(rows, size=int(rng.integers(1, rows + 1)), replace=False))
-        got, want = (model.logits(some.astype(np.int32)) for model in models)
-        hidden = models[1].value(both.id)[some]
+        some = some.astype(np.int32)
+        want_logits, hidden = reference.logits(some), reference.value(both.id)[some]
         hidden = hidden / np.sqrt((hidden**2).mean(1, keepdims=True) + 1e-6) * norm.array
         slack = {"f32": 3e-6, "bf16": 2**-9}.get(form, 0.02)
         bound = linear_bound(form, hidden, magnitude)
-        check(got, want, bound + slack * np.abs(hidden).max(1, keepdims=True) * magnitude.max())
+        bound += slack * np.abs(hidden).max(1, keepdims=True) * magnitude.max()
+        for tier in tiers():
+            options = NativeOptions(tier, threads, rows, 1, keep_all=True)
+            native = NativeModel(b.build(), weights, [], "f32", options)
+            native.forward(step)
+            for value, tolerance in ((x, 3e-7), (normed, 3e-6), (both, 3e-6)):
+                want = reference.value(value.id)
+                atol = tolerance * np.abs(want).max()
+                np.testing.assert_allclose(native.value(value.id), want, rtol=tolerance, atol=atol)
+            check(native.logits(some), want_logits, bound, f"seed {seed}, {tier}:")
 
 
 def plan(rng: np.random.Generator, lengths: list[int]) -> list[tuple[int, int, int]]:
@@ -129,15 +144,16 @@ def test_attention(part):
         window = int(rng.choice([0, 0, 1, 33, 600])) or None
         case = Case((kv_heads * group, kv_heads, dim), window, norms=bool(rng.random() < 0.5))
         kv_dtype = str(rng.choice(["f32", "bf16", "int8"]))
-        sessions = {t: Session(case, kv_dtype, t, int(rng.integers(1, 4)), 704) for t in tiers()}
+        depth = int(rng.choice([0, 0, 0, 0, 1, 1, 2, 5, 16, 20]))
+        lengths = [32 * depth if s < 4 else 0 for s in range(5)]
+        steps = [[(0, 0, 32 * depth)]] if depth else []
+        steps += [chunks for _ in range(3) if (chunks := plan(rng, lengths))]
+        most = max((sum(b - a for _, a, b in chunks) for chunks in steps), default=1)
+        sessions = {t: Session(case, kv_dtype, t, int(rng.integers(1, 4)), most) for t in tiers()}
         reference = Session(case, kv_dtype, None)
-        depth = int(rng.choice([0, 0, 1, 16, 20]))
         for session in (*sessions.values(), reference):
             session.tables[0][1:4, :depth] = session.tables[0][0, :depth]
             session.tokens[1:4, : 32 * depth] = session.tokens[0, : 32 * depth]
-        lengths = [32 * depth if s < 4 else 0 for s in range(5)]
-        steps = [[(0, 0, 32 * depth)]] if depth else []
-        steps += [chunks for _ in range(4) if (chunks := plan(rng, lengths))]
         for chunks in steps:
             wants = reference.step(*chunks)
             for tier, session in sessions.items():
