@@ -107,12 +107,12 @@ def stages() -> dict[str, Stage]:
         ),
         "ops": Stage(
             "10,000 random shapes of every op but attention, on every tier",
-            (OPS, "-k", "not attention"),
+            (OPS, "-n", "auto", "-k", "not attention"),
             SHAPES,
         ),
         "attention": Stage(
             "10,000 random sessions of attention, on every tier",
-            (OPS, "-k", "attention"),
+            (OPS, "-n", "auto", "-k", "attention"),
             SHAPES,
         ),
     }
