@@ -41,9 +41,9 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Size of the KV arena in MiB; 0 takes a quarter of the free memory, at most 4096."""
     kv_cache_dtype: str = "auto"
     """What the KV cache holds: auto (bf16; f32 beside f32 weights), or int8 with a scale per token
-    and head: twice the tokens in the same memory, half the bytes read per step. Costs next to
-    nothing on SmolLM2, and 1 to 2 % of perplexity on Gemma 3, whose keys have a few large
-    channels (docs/results/performance.md)."""
+    and head: twice the tokens in the same memory, half the bytes read per step. Costs less than
+    0.2 % of perplexity on SmolLM2 and Gemma 3 (docs/results/performance.md). A model's first start
+    with it takes a look at its keys, some seconds."""
     kv_cache: str = "paged"
     """paged (blocks as they are needed), or contiguous (the baseline: max_model_len tokens are
     reserved for each request, and nothing is shared)."""
