@@ -39,6 +39,22 @@ class Stage:
     """Arguments are those of tests/fuzz/run_fuzz.py instead."""
 
 
+def kernel_stages() -> dict[str, Stage]:
+    """Every op against the reference."""
+    return {
+        "ops": Stage(
+            "10,000 random shapes of every op but attention, on every tier",
+            (OPS, "-n", "auto", "-k", "not attention"),
+            SHAPES,
+        ),
+        "attention": Stage(
+            "10,000 random sessions of attention, on every tier",
+            (OPS, "-n", "auto", "-k", "attention"),
+            SHAPES,
+        ),
+    }
+
+
 def engine_stages() -> dict[str, Stage]:
     """What the engine's strategies must hold to, at full numbers."""
     return {
@@ -105,28 +121,22 @@ def stages() -> dict[str, Stage]:
             ("tests/engine/models/test_fuzz_parsers.py",),
             {"SIXFOLD_FUZZ_CASES": "100000"},
         ),
-        "ops": Stage(
-            "10,000 random shapes of every op but attention, on every tier",
-            (OPS, "-n", "auto", "-k", "not attention"),
-            SHAPES,
-        ),
-        "attention": Stage(
-            "10,000 random sessions of attention, on every tier",
-            (OPS, "-n", "auto", "-k", "attention"),
-            SHAPES,
-        ),
     }
-    found |= engine_stages() | {
-        "search": Stage(
-            "97 % of the best in 19 of 20 seeds on recorded grids",
-            ("-m", "slow", "tests/instrument/tuner/test_recorded_grids.py"),
-        ),
-        "kills": Stage(
-            "a tuner killed and resumed 50 times",
-            ("tests/instrument/tuner/test_kills.py",),
-            {"SIXFOLD_TUNER_KILLS": "50"},
-        ),
-    }
+    found |= (
+        kernel_stages()
+        | engine_stages()
+        | {
+            "search": Stage(
+                "97 % of the best in 19 of 20 seeds on recorded grids",
+                ("-m", "slow", "tests/instrument/tuner/test_recorded_grids.py"),
+            ),
+            "kills": Stage(
+                "a tuner killed and resumed 50 times",
+                ("tests/instrument/tuner/test_kills.py",),
+                {"SIXFOLD_TUNER_KILLS": "50"},
+            ),
+        }
+    )
     for tier, dtype in product(TIERS, DTYPES):
         found[f"invariance-{tier}-{dtype}"] = Stage(
             f"64 mixed prompts, smollm2-135m in {dtype}, {tier}: greedy and seeded",
