@@ -58,8 +58,11 @@ class Scorer:
         weights = load_weights(checkpoint, dtype, cache)
         if variant.edit is not None:
             weights = variant.edit(weights)
-        encode = load_tokenizer(checkpoint.path).encode
         source = Source(checkpoint, dtype, cache)
+
+        def encode(text: str) -> list[int]:  # a folder without a tokenizer is scored all the same
+            return load_tokenizer(checkpoint.path).encode(text)
+
         if dtype in ("int8", "int4") and variant.keep_outliers:
             weights = with_outliers(weights, program, encode, source.columns)
         blocks = -(-max_len // BLOCK_SIZE)
