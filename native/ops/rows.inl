@@ -202,8 +202,15 @@ static float scale_int8(const float* x, int head_dim, float* inverse) {
   return peak > 1e-30f ? peak / 127.0f : 0.0f;
 }
 
-static inline int code_int8(float x, float inverse) { // rounded to nearest even, as pack_run_int8
-  float shifted = x * inverse + 12582912.0f;
+// Rounded to nearest even, as pack_run_int8; the product is rounded before, as the reference does it:
+// fused with the sum, a tie would go the other way.
+static inline int code_int8(float x, float inverse) {
+  const float scaled = x * inverse;
+#if __has_builtin(__builtin_assoc_barrier)
+  float shifted = __builtin_assoc_barrier(scaled) + 12582912.0f;
+#else
+  float shifted = scaled + 12582912.0f;
+#endif
   int32_t bits;
   __builtin_memcpy(&bits, &shifted, 4);
   return bits - 0x4b400000;

@@ -16,9 +16,6 @@ LONGEST = 1600
 SEQUENCES = 5
 TABLE = -(-LONGEST // BLOCK_SIZE)
 LLAMA2 = RopeConfig()
-ONE_CODE = 1.001 / 127
-"""What a query that sees a single key is off by where a code of its value falls to the other side
-of a rounding tie, as a part of the largest value."""
 
 
 @dataclass(frozen=True)
